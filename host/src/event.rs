@@ -1,0 +1,415 @@
+//! The event: what publishers hand in ([`NewEvent`]), what the log keeps ([`Event`]), and the one JSON form of it.
+//!
+//! Knows nothing of logs, plugins or sockets. [`filter`] decides which events somebody wants, [`types`] names the
+//! well-known types, [`json`] checks data text. Start reading at [`NewEvent::admit`], the door every event goes through.
+
+pub mod filter;
+pub mod json;
+pub mod types;
+
+pub use filter::{EventFilter, Glob};
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde::{Deserialize, Serialize, Serializer};
+use serde_json::value::RawValue;
+use std::collections::BTreeMap;
+use uuid::Uuid;
+
+/// Longest event type, source, correlation id, causation id and event id, in bytes.
+pub const MAX_NAME_BYTES: usize = 255;
+/// Most tags of one event.
+pub const MAX_TAGS: usize = 64;
+/// Longest tag, in bytes.
+pub const MAX_TAG_BYTES: usize = 128;
+/// Most extensions of one event.
+pub const MAX_EXTENSIONS: usize = 64;
+/// Longest name of an extension, in bytes.
+pub const MAX_EXTENSION_NAME_BYTES: usize = 64;
+/// Largest data of one event, in bytes of JSON text.
+pub const MAX_DATA_BYTES: usize = 1 << 20;
+/// Deepest nesting of data and extensions: what `serde_json` reads back by default.
+pub const MAX_DATA_DEPTH: usize = 128;
+
+/// Extension attributes by name; the values are JSON text.
+pub type Extensions = BTreeMap<String, Box<RawValue>>;
+
+/// An event as the log keeps it: immutable once it has a `seq` (invariant I3).
+#[derive(Debug, Clone, Serialize)]
+pub struct Event {
+    /// Position in the hub's log: 1, 2, 3 … without gaps; 0 before it is in a log.
+    pub seq: u64,
+    /// Dotted and open, for example `task.created`.
+    #[serde(rename = "type")]
+    pub event_type: String,
+    /// The publisher's JSON text, unchanged but for line breaks between tokens.
+    pub data: Box<RawValue>,
+    /// What the hub knows of the event besides its data.
+    pub metadata: Metadata,
+}
+
+/// What the hub knows of an event besides its data.
+#[derive(Debug, Clone, Serialize)]
+pub struct Metadata {
+    /// Unique together with `source`; a UUIDv7 (RFC 9562) unless the publisher gave one.
+    pub event_id: String,
+    /// UTC; written with microseconds.
+    #[serde(serialize_with = "write_timestamp")]
+    pub timestamp: DateTime<Utc>,
+    /// Ties a reply, or everything that one request set off, together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub correlation_id: Option<String>,
+    /// Who published it; `plugin/<name>` where a plugin did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+    /// Labels without repeats, in the publisher's order.
+    pub tags: Vec<String>,
+    /// The `event_id` of the event that made a plugin emit this one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub causation_id: Option<String>,
+    /// How many plugins the chain of causes has gone through.
+    pub hops: u32,
+    /// Other named values that came with the event, such as CloudEvents extension attributes.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub extensions: Extensions,
+}
+
+fn write_timestamp<S: Serializer>(timestamp: &DateTime<Utc>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&timestamp.to_rfc3339_opts(SecondsFormat::Micros, true))
+}
+
+impl Event {
+    /// The bytes that the event weighs in memory bounds: its texts, and 256 for what holds them.
+    pub fn weight(&self) -> usize {
+        let meta = &self.metadata;
+        let texts = [&meta.correlation_id, &meta.source, &meta.causation_id];
+        256 + self.event_type.len()
+            + self.data.get().len()
+            + meta.event_id.len()
+            + texts.into_iter().flatten().map(String::len).sum::<usize>()
+            + meta.tags.iter().map(|tag| tag.len() + 24).sum::<usize>()
+            + meta.extensions.iter().map(|(name, value)| name.len() + value.get().len() + 64).sum::<usize>()
+    }
+
+    /// The JSON form, the same on every way out of the hub.
+    pub fn to_json(&self) -> String {
+        // Strings, numbers and raw JSON only: nothing here can fail to serialise.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+}
+
+/// An event that a publisher hands in. What it leaves out, the hub writes.
+#[derive(Debug, Clone)]
+pub struct NewEvent {
+    event_type: String,
+    data: Box<RawValue>,
+    metadata: NewMetadata,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct NewMetadata {
+    event_id: Option<String>,
+    timestamp: Option<DateTime<Utc>>,
+    correlation_id: Option<String>,
+    source: Option<String>,
+    tags: Vec<String>,
+    causation_id: Option<String>,
+    extensions: Extensions,
+    /// Read and dropped, so that an event that came out of a hub can be published again.
+    #[serde(rename = "hops")]
+    _hops: Option<u32>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wire {
+    /// Read and dropped, as `hops` is.
+    #[serde(default, rename = "seq")]
+    _seq: Option<u64>,
+    #[serde(rename = "type")]
+    event_type: String,
+    #[serde(default)]
+    data: Option<Box<RawValue>>,
+    #[serde(default)]
+    metadata: NewMetadata,
+}
+
+/// Why an event was not admitted: a stable `code`, the field, and what was expected and found.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: expected {expected}, found {found}")]
+pub struct EventError {
+    /// Stable, for programs: `event.json`, `event.type`, `event.data` …
+    pub code: &'static str,
+    /// Path of the field, for example `metadata.tags[2]`.
+    pub field: String,
+    /// What was expected.
+    pub expected: String,
+    /// What was found.
+    pub found: String,
+}
+
+impl EventError {
+    fn new(
+        code: &'static str,
+        field: impl Into<String>,
+        expected: impl Into<String>,
+        found: impl Into<String>,
+    ) -> Self {
+        Self { code, field: field.into(), expected: expected.into(), found: found.into() }
+    }
+}
+
+impl NewEvent {
+    /// An event of `event_type` whose data is `null`.
+    pub fn new(event_type: impl Into<String>) -> Self {
+        Self { event_type: event_type.into(), data: RawValue::NULL.to_owned(), metadata: NewMetadata::default() }
+    }
+
+    /// With `data`, serialised now.
+    ///
+    /// # Errors
+    /// `event.data` if the value has no JSON form (a map whose keys are not strings, for example).
+    pub fn data(self, data: impl Serialize) -> Result<Self, EventError> {
+        let raw = serde_json::value::to_raw_value(&data).map_err(|error| {
+            EventError::new("event.data", "data", "a value that has a JSON form", error.to_string())
+        })?;
+        Ok(self.raw_data(raw))
+    }
+
+    /// With `data` as the JSON text it is.
+    pub fn raw_data(mut self, data: Box<RawValue>) -> Self {
+        self.data = data;
+        self
+    }
+
+    /// With an id of the publisher's own; unique together with the source.
+    pub fn event_id(mut self, id: impl Into<String>) -> Self {
+        self.metadata.event_id = Some(id.into());
+        self
+    }
+
+    /// With the time at which it happened, instead of the time at which the hub took it.
+    pub fn timestamp(mut self, timestamp: DateTime<Utc>) -> Self {
+        self.metadata.timestamp = Some(timestamp);
+        self
+    }
+
+    /// With a correlation id.
+    pub fn correlation_id(mut self, id: impl Into<String>) -> Self {
+        self.metadata.correlation_id = Some(id.into());
+        self
+    }
+
+    /// With its publisher's name.
+    pub fn source(mut self, source: impl Into<String>) -> Self {
+        self.metadata.source = Some(source.into());
+        self
+    }
+
+    /// With one more tag.
+    pub fn tag(mut self, tag: impl Into<String>) -> Self {
+        self.metadata.tags.push(tag.into());
+        self
+    }
+
+    /// With one more extension attribute.
+    pub fn extension(mut self, name: impl Into<String>, value: Box<RawValue>) -> Self {
+        self.metadata.extensions.insert(name.into(), value);
+        self
+    }
+
+    /// Its correlation id, if it has one.
+    pub fn correlation(&self) -> Option<&str> {
+        self.metadata.correlation_id.as_deref()
+    }
+
+    /// Reads the JSON form. `seq` and `metadata.hops` may be there and are ignored: the hub writes them.
+    ///
+    /// # Errors
+    /// `event.json` with the place and the reason.
+    pub fn from_json(text: &str) -> Result<Self, EventError> {
+        let wire: Wire = serde_json::from_str(text).map_err(|error| {
+            EventError::new("event.json", "event", "an event object with `type`, `data`, `metadata`", error.to_string())
+        })?;
+        Ok(Self {
+            event_type: wire.event_type,
+            data: wire.data.unwrap_or_else(|| RawValue::NULL.to_owned()),
+            metadata: wire.metadata,
+        })
+    }
+
+    /// Checks it as a publisher's from outside: as [`NewEvent::admit`], and no source that the hub writes itself.
+    ///
+    /// # Errors
+    /// As [`NewEvent::admit`], and `event.source.reserved`.
+    pub fn admit_from_outside(self) -> Result<Event, EventError> {
+        if let Some(source) = &self.metadata.source
+            && (source == "busway" || source.starts_with("plugin/"))
+        {
+            return Err(EventError::new(
+                "event.source.reserved",
+                "metadata.source",
+                "a source other than `busway` and `plugin/…`, which the hub writes itself",
+                quote(source),
+            ));
+        }
+        self.admit()
+    }
+
+    /// Checks every bound and fills in what the publisher left out. `seq` stays 0 until the sequencer gives one.
+    ///
+    /// # Errors
+    /// The first field that is out of bounds, with what was expected and found.
+    pub fn admit(self) -> Result<Event, EventError> {
+        let Self { event_type, data, metadata: meta } = self;
+        check_name("event.type", "type", Some(&event_type))?;
+        check_name("event.event_id", "metadata.event_id", meta.event_id.as_deref())?;
+        check_name("event.correlation_id", "metadata.correlation_id", meta.correlation_id.as_deref())?;
+        check_name("event.causation_id", "metadata.causation_id", meta.causation_id.as_deref())?;
+        check_name("event.source", "metadata.source", meta.source.as_deref())?;
+        let data = json::check("event.data", "data", data)?;
+        Ok(Event {
+            seq: 0,
+            event_type,
+            data,
+            metadata: Metadata {
+                event_id: meta.event_id.unwrap_or_else(|| Uuid::now_v7().to_string()),
+                timestamp: meta.timestamp.unwrap_or_else(Utc::now),
+                correlation_id: meta.correlation_id,
+                source: meta.source,
+                tags: check_tags(meta.tags)?,
+                causation_id: meta.causation_id,
+                hops: 0,
+                extensions: check_extensions(meta.extensions)?,
+            },
+        })
+    }
+}
+
+fn quote(text: &str) -> String {
+    let mut shown: String = text.chars().take(60).collect();
+    if shown.len() < text.len() {
+        shown.push('…');
+    }
+    format!("{shown:?}")
+}
+
+fn check_name(code: &'static str, field: &str, value: Option<&str>) -> Result<(), EventError> {
+    let Some(value) = value else { return Ok(()) };
+    let expected = || format!("1 to {MAX_NAME_BYTES} bytes without control characters");
+    if value.is_empty() || value.len() > MAX_NAME_BYTES {
+        return Err(EventError::new(code, field, expected(), format!("{} bytes", value.len())));
+    }
+    if value.chars().any(char::is_control) {
+        return Err(EventError::new(code, field, expected(), quote(value)));
+    }
+    Ok(())
+}
+
+fn check_tags(tags: Vec<String>) -> Result<Vec<String>, EventError> {
+    if tags.len() > MAX_TAGS {
+        return Err(EventError::new(
+            "event.tags",
+            "metadata.tags",
+            format!("at most {MAX_TAGS} tags"),
+            tags.len().to_string(),
+        ));
+    }
+    let mut kept: Vec<String> = Vec::with_capacity(tags.len());
+    for (index, tag) in tags.into_iter().enumerate() {
+        if tag.is_empty() || tag.len() > MAX_TAG_BYTES || tag.chars().any(char::is_control) {
+            let expected = format!("1 to {MAX_TAG_BYTES} bytes without control characters");
+            return Err(EventError::new("event.tags", format!("metadata.tags[{index}]"), expected, quote(&tag)));
+        }
+        if !kept.contains(&tag) {
+            kept.push(tag);
+        }
+    }
+    Ok(kept)
+}
+
+fn check_extensions(extensions: Extensions) -> Result<Extensions, EventError> {
+    const CODE: &str = "event.extensions";
+    const FIELD: &str = "metadata.extensions";
+    if extensions.len() > MAX_EXTENSIONS {
+        return Err(EventError::new(CODE, FIELD, format!("at most {MAX_EXTENSIONS}"), extensions.len().to_string()));
+    }
+    let mut bytes = 0;
+    let mut kept = Extensions::new();
+    for (name, value) in extensions {
+        let known = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
+        if name.is_empty() || name.len() > MAX_EXTENSION_NAME_BYTES || !name.chars().all(known) {
+            let expected = format!("names of 1 to {MAX_EXTENSION_NAME_BYTES} of [a-zA-Z0-9_.-]");
+            return Err(EventError::new(CODE, FIELD, expected, quote(&name)));
+        }
+        let value = json::check(CODE, &format!("{FIELD}.{name}"), value)?;
+        bytes += value.get().len();
+        kept.insert(name, value);
+    }
+    if bytes > MAX_DATA_BYTES {
+        return Err(EventError::new(
+            CODE,
+            FIELD,
+            format!("at most {MAX_DATA_BYTES} bytes in sum"),
+            format!("{bytes} bytes"),
+        ));
+    }
+    Ok(kept)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn admit(text: &str) -> Result<Event, EventError> {
+        NewEvent::from_json(text)?.admit_from_outside()
+    }
+
+    #[track_caller]
+    fn refused(text: &str, code: &str, field: &str) {
+        let error = admit(text).expect_err("should be refused");
+        assert_eq!((error.code, error.field.as_str()), (code, field), "{error}");
+    }
+
+    #[test]
+    fn the_json_form_goes_out_as_it_came_in() {
+        let text = r#"{"type":"task.created","data":{"a":1.10,"ü":"\u00e9"},"metadata":{"event_id":"x","timestamp":"2026-11-22T07:35:00.123456Z","correlation_id":"c","source":"s","tags":["a","b"],"causation_id":"p","extensions":{"traceparent":"00-1"}}}"#;
+        let mut event = admit(text).unwrap();
+        event.seq = 7;
+        assert_eq!(
+            event.to_json(),
+            r#"{"seq":7,"type":"task.created","data":{"a":1.10,"ü":"\u00e9"},"metadata":{"event_id":"x","timestamp":"2026-11-22T07:35:00.123456Z","correlation_id":"c","source":"s","tags":["a","b"],"causation_id":"p","hops":0,"extensions":{"traceparent":"00-1"}}}"#
+        );
+        assert_eq!(admit(&event.to_json()).unwrap().to_json().replace("\"seq\":0", "\"seq\":7"), event.to_json());
+    }
+
+    #[test]
+    fn what_the_publisher_leaves_out_the_hub_writes() {
+        let event = admit(r#"{"type":"x"}"#).unwrap();
+        assert_eq!(Uuid::parse_str(&event.metadata.event_id).unwrap().get_version_num(), 7);
+        assert_eq!(event.data.get(), "null");
+        assert!(!event.to_json().contains("correlation_id"));
+    }
+
+    #[test]
+    fn bad_input_names_the_field() {
+        refused("[]", "event.json", "event");
+        refused("{", "event.json", "event");
+        refused(r#"{"type":"x","extra":1}"#, "event.json", "event");
+        refused(r#"{"type":"x","metadata":{"sauce":1}}"#, "event.json", "event");
+        refused(r#"{"type":""}"#, "event.type", "type");
+        refused(&format!(r#"{{"type":"{}"}}"#, "x".repeat(256)), "event.type", "type");
+        refused(r#"{"type":"a\nb"}"#, "event.type", "type");
+        refused(r#"{"type":"x","metadata":{"tags":["a",""]}}"#, "event.tags", "metadata.tags[1]");
+        refused(r#"{"type":"x","metadata":{"extensions":{"a b":1}}}"#, "event.extensions", "metadata.extensions");
+        refused(r#"{"type":"x","metadata":{"source":"plugin/a"}}"#, "event.source.reserved", "metadata.source");
+        let deep = format!(r#"{{"type":"x","data":{}1{}}}"#, "[".repeat(65_000), "]".repeat(65_000));
+        refused(&deep, "event.data", "data");
+    }
+
+    #[test]
+    fn tags_lose_their_repeats_and_keep_their_order() {
+        let event = admit(r#"{"type":"x","metadata":{"tags":["b","a","b"]}}"#).unwrap();
+        assert_eq!(event.metadata.tags, ["b", "a"]);
+    }
+}

@@ -1,0 +1,6 @@
+//! Busway: a WebAssembly-extensible event hub.
+
+#![forbid(unsafe_code)]
+
+pub mod event;
+pub mod metrics;
