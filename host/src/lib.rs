@@ -4,3 +4,5 @@
 
 pub mod event;
 pub mod metrics;
+pub mod log;
+pub mod bus;

@@ -1,0 +1,156 @@
+//! Request and reply: one cursor looks for the replies that anybody waits for.
+
+use super::{Bus, PublishError, Receipt};
+use crate::{
+    event::{Event, Glob, NewEvent},
+    log::{Cursor, Step},
+};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+use tokio::{sync::mpsc, time::timeout};
+use uuid::Uuid;
+
+/// Most events that may arrive for a request before its own publishing is acknowledged.
+const CANDIDATES: usize = 64;
+
+/// A request that was answered.
+#[derive(Debug, Clone)]
+pub struct Reply {
+    /// Where the request stands in the log.
+    pub request: Receipt,
+    /// What ties the two together.
+    pub correlation_id: String,
+    /// The answer.
+    pub reply: Arc<Event>,
+}
+
+/// Why there was no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RequestError {
+    /// The request was not published.
+    #[error(transparent)]
+    Publish(#[from] PublishError),
+    /// No event of the reply's type with this correlation id came in time. The request stays in the log.
+    #[error("no event of type {reply_type} with correlation id {correlation_id} within {timeout:?}")]
+    Timeout {
+        /// The type that was waited for.
+        reply_type: String,
+        /// The request's.
+        correlation_id: String,
+        /// How long.
+        timeout: Duration,
+    },
+}
+
+impl RequestError {
+    /// Stable, for programs.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Publish(error) => error.code(),
+            Self::Timeout { .. } => "request.timeout",
+        }
+    }
+}
+
+type Waiters = HashMap<String, Vec<Waiter>>;
+
+struct Waiter {
+    id: Uuid,
+    reply_type: Glob,
+    candidates: mpsc::Sender<Arc<Event>>,
+}
+
+/// Who waits for which correlation id.
+pub(super) struct Replies {
+    waiters: Arc<Mutex<Waiters>>,
+}
+
+impl Replies {
+    pub(super) fn start(cursor: Cursor) -> Self {
+        let waiters = Arc::<Mutex<Waiters>>::default();
+        tokio::spawn(look(cursor, waiters.clone()));
+        Self { waiters }
+    }
+
+    fn register(&self, correlation_id: &str, reply_type: &Glob) -> Registration<'_> {
+        let (candidates, received) = mpsc::channel(CANDIDATES);
+        let id = Uuid::now_v7();
+        let waiter = Waiter { id, reply_type: reply_type.clone(), candidates };
+        lock(&self.waiters).entry(correlation_id.to_owned()).or_default().push(waiter);
+        Registration { replies: self, correlation_id: correlation_id.to_owned(), id, received }
+    }
+}
+
+fn lock(waiters: &Mutex<Waiters>) -> MutexGuard<'_, Waiters> {
+    waiters.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Takes the waiter out again, also when the request's future is dropped.
+struct Registration<'a> {
+    replies: &'a Replies,
+    correlation_id: String,
+    id: Uuid,
+    received: mpsc::Receiver<Arc<Event>>,
+}
+
+impl Drop for Registration<'_> {
+    fn drop(&mut self) {
+        let mut waiters = lock(&self.replies.waiters);
+        if let Some(list) = waiters.get_mut(&self.correlation_id) {
+            list.retain(|waiter| waiter.id != self.id);
+            if list.is_empty() {
+                waiters.remove(&self.correlation_id);
+            }
+        }
+    }
+}
+
+async fn look(mut cursor: Cursor, waiters: Arc<Mutex<Waiters>>) {
+    while let Some(step) = cursor.next().await {
+        let Step::Events(chunk) = step else { continue };
+        let waiters = lock(&waiters);
+        if waiters.is_empty() {
+            continue;
+        }
+        for event in chunk.events() {
+            let id = event.metadata.correlation_id.as_deref();
+            for waiter in id.and_then(|id| waiters.get(id)).into_iter().flatten() {
+                if waiter.reply_type.matches(&event.event_type) {
+                    // Full only if dozens came before the request's own acknowledgement; the first of them is enough.
+                    let _ = waiter.candidates.try_send(event.clone());
+                }
+            }
+        }
+    }
+}
+
+pub(super) async fn request(
+    bus: &Bus,
+    mut event: NewEvent,
+    reply_type: &Glob,
+    patience: Duration,
+) -> Result<Reply, RequestError> {
+    let correlation_id = event.correlation().map_or_else(|| Uuid::now_v7().to_string(), str::to_owned);
+    event = event.correlation_id(&correlation_id);
+    bus.metrics().requests.inc();
+    // Before publishing, so that no reply can come too early to be seen.
+    let mut waiting = bus.shared.replies.register(&correlation_id, reply_type);
+    let request = bus.publish(event).await?;
+    let later = async {
+        loop {
+            match waiting.received.recv().await {
+                // An earlier event with the same correlation id, or the request itself, is no reply.
+                Some(candidate) if candidate.seq <= request.seq => {}
+                other => return other,
+            }
+        }
+    };
+    if let Ok(Some(reply)) = timeout(patience, later).await {
+        return Ok(Reply { request, correlation_id, reply });
+    }
+    bus.metrics().request_timeouts.inc();
+    Err(RequestError::Timeout { reply_type: reply_type.to_string(), correlation_id, timeout: patience })
+}

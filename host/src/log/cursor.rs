@@ -1,0 +1,107 @@
+//! A cursor: a place in the log, read from there on. It costs the log nothing while it waits.
+
+use super::{
+    Head, Shared,
+    tail::{Batch, Read},
+};
+use crate::event::Event;
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// Seqs that are gone before the cursor got to them, both ends included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Gap {
+    /// The first one missed.
+    pub from: u64,
+    /// The last one missed.
+    pub to: u64,
+}
+
+impl Gap {
+    /// How many.
+    pub fn missed(&self) -> u64 {
+        self.to - self.from + 1
+    }
+}
+
+/// Part of a batch: from where the cursor stood to the batch's end. Never empty.
+#[derive(Debug, Clone)]
+pub struct Chunk {
+    batch: Arc<Batch>,
+    skip: usize,
+}
+
+impl Chunk {
+    /// The events, in order of seq.
+    pub fn events(&self) -> &[Arc<Event>] {
+        &self.batch.events()[self.skip..]
+    }
+
+    /// The last one's seq.
+    pub fn last(&self) -> u64 {
+        self.batch.last()
+    }
+}
+
+/// What a cursor finds next.
+#[derive(Debug, Clone)]
+pub enum Step {
+    /// Events in a row.
+    Events(Chunk),
+    /// Events that are gone: said, never passed over in silence.
+    Gap(Gap),
+}
+
+/// See the module's head.
+#[derive(Debug)]
+pub struct Cursor {
+    shared: Arc<Shared>,
+    next: u64,
+    head: watch::Receiver<Head>,
+}
+
+impl Cursor {
+    pub(super) fn new(shared: Arc<Shared>, next: u64) -> Self {
+        let head = shared.head.subscribe();
+        Self { shared, next, head }
+    }
+
+    /// The seq that it gives next.
+    pub fn position(&self) -> u64 {
+        self.next
+    }
+
+    /// What comes next, waiting for it; `None` once the log has closed and all was read. Dropping the future loses
+    /// nothing.
+    pub async fn next(&mut self) -> Option<Step> {
+        loop {
+            // Seen before reading: whatever is appended after it wakes the wait below.
+            let closed = self.head.borrow_and_update().closed;
+            if let Some(step) = self.try_next() {
+                return Some(step);
+            }
+            if closed || self.head.changed().await.is_err() {
+                return None;
+            }
+        }
+    }
+
+    /// What comes next, if it is there.
+    pub fn try_next(&mut self) -> Option<Step> {
+        match self.shared.tail.read(self.next) {
+            Read::Batch(batch) => {
+                let skip = (self.next - batch.first()) as usize;
+                self.next = batch.last() + 1;
+                Some(Step::Events(Chunk { batch, skip }))
+            }
+            Read::Evicted(oldest) => {
+                let gap = Gap { from: self.next, to: oldest - 1 };
+                self.next = oldest;
+                self.shared.metrics.cursor_gaps.inc();
+                self.shared.metrics.cursor_missed.add(gap.missed());
+                Some(Step::Gap(gap))
+            }
+            Read::AtHead => None,
+        }
+    }
+}

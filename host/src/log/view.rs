@@ -1,0 +1,330 @@
+//! A view: the log seen through one filter. Clients that ask the same question share one view, so a filter runs once for
+//! each event, not once for each client, and the bytes that go out are made once.
+//!
+//! A view keeps a bounded ring of what matched; a [`ViewCursor`] is a place in it. A cursor that asks for something older
+//! reads the log itself through the same filter until it has caught up, and is told of what the log no longer holds.
+
+use super::{Cursor, Gap, Head, Log, Step, frames, frames::Frames};
+use crate::{
+    event::{Event, EventFilter},
+    metrics::Metrics,
+};
+use futures_util::future::BoxFuture;
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
+};
+use tokio::sync::watch;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+/// Most bytes of events that the ring of one view holds.
+const RING_BYTES: usize = 8 << 20;
+/// Most entries of the ring of one view.
+const RING_ENTRIES: usize = 4_096;
+
+/// A question beyond native criteria: a named WASM filter with its parameters.
+#[derive(Clone)]
+pub struct Predicate {
+    /// Names the question; equal names are the same question.
+    pub name: String,
+    /// Answers it. An error has been turned into a verdict already.
+    pub ask: Arc<dyn Fn(Arc<Event>) -> BoxFuture<'static, bool> + Send + Sync>,
+}
+
+/// What a client wants to see.
+#[derive(Clone)]
+pub struct Question {
+    /// Native criteria, asked first. Normalised, so that equal questions share a view.
+    pub filter: EventFilter,
+    /// Asked about the events that meet them.
+    pub predicate: Option<Predicate>,
+}
+
+impl Question {
+    /// The events among `events` that match.
+    pub async fn select(&self, events: &[Arc<Event>]) -> Vec<Arc<Event>> {
+        let mut matching = Vec::with_capacity(events.len());
+        for event in events.iter().filter(|event| self.filter.matches(event)) {
+            let yes = match &self.predicate {
+                None => true,
+                Some(predicate) => (predicate.ask)(event.clone()).await,
+            };
+            if yes {
+                matching.push(event.clone());
+            }
+        }
+        matching
+    }
+
+    fn key(&self) -> Key {
+        (self.filter.clone(), self.predicate.as_ref().map(|predicate| predicate.name.clone()))
+    }
+}
+
+type Key = (EventFilter, Option<String>);
+
+/// All views of a log.
+#[derive(Clone)]
+pub struct Views {
+    log: Log,
+    open: Arc<Mutex<HashMap<Key, Weak<View>>>>,
+}
+
+impl Views {
+    /// No view yet.
+    pub fn new(log: Log) -> Self {
+        Self { log, open: Arc::default() }
+    }
+
+    /// The log they look at.
+    pub fn log(&self) -> &Log {
+        &self.log
+    }
+
+    /// A cursor on the view of `question`, which is opened for the first and closed after the last of its clients.
+    /// `from`: the first seq wanted; none: the next one published.
+    pub fn follow(&self, question: Question, from: Option<u64>) -> ViewCursor {
+        let view = self.join(question);
+        let next = from.unwrap_or_else(|| self.log.head() + 1).max(1);
+        ViewCursor { head: view.ring.covered.subscribe(), log: self.log.clone(), view, next, history: None }
+    }
+
+    fn join(&self, question: Question) -> Arc<View> {
+        let key = question.key();
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(view) = open.get(&key).and_then(Weak::upgrade) {
+            return view;
+        }
+        open.retain(|_, view| view.strong_count() > 0);
+        let view = View::open(&self.log, question);
+        open.insert(key, Arc::downgrade(&view));
+        view
+    }
+}
+
+struct View {
+    question: Question,
+    ring: Arc<Ring>,
+    metrics: Arc<Metrics>,
+    /// Ends the task that fills the ring when the last client has gone.
+    _stop: DropGuard,
+}
+
+impl View {
+    fn open(log: &Log, question: Question) -> Arc<Self> {
+        let cursor = log.cursor_at_head();
+        let ring = Arc::new(Ring::new(cursor.position()));
+        let stop = CancellationToken::new();
+        let metrics = log.metrics().clone();
+        metrics.views.add(1);
+        let fill = fill(ring.clone(), question.clone(), cursor);
+        tokio::spawn(stop.clone().run_until_cancelled_owned(fill));
+        Arc::new(Self { question, ring, metrics, _stop: stop.drop_guard() })
+    }
+}
+
+impl Drop for View {
+    fn drop(&mut self) {
+        self.metrics.views.add(-1);
+    }
+}
+
+async fn fill(ring: Arc<Ring>, question: Question, mut cursor: Cursor) {
+    while let Some(step) = cursor.next().await {
+        match step {
+            Step::Events(chunk) => {
+                let matching = question.select(chunk.events()).await;
+                ring.push(matching, chunk.last());
+            }
+            Step::Gap(gap) => ring.skip(gap.to),
+        }
+    }
+    ring.covered.send_modify(|head| head.closed = true);
+}
+
+/// Events in a row that matched, and their bytes, made when the first client wants them.
+#[derive(Debug)]
+pub struct Entry {
+    events: Vec<Arc<Event>>,
+    websocket: OnceLock<Frames>,
+    server_sent: OnceLock<Frames>,
+}
+
+impl Entry {
+    fn new(events: Vec<Arc<Event>>) -> Self {
+        Self { events, websocket: OnceLock::new(), server_sent: OnceLock::new() }
+    }
+
+    /// The events, in order of seq; never none.
+    pub fn events(&self) -> &[Arc<Event>] {
+        &self.events
+    }
+
+    /// As WebSocket frames.
+    pub fn websocket(&self) -> &Frames {
+        self.websocket.get_or_init(|| frames::websocket(&self.events))
+    }
+
+    /// As records of server-sent events.
+    pub fn server_sent(&self, epoch: &str) -> &Frames {
+        self.server_sent.get_or_init(|| frames::server_sent(&self.events, epoch))
+    }
+
+    fn last(&self) -> u64 {
+        self.events.last().map_or(0, |event| event.seq)
+    }
+
+    fn weight(&self) -> usize {
+        self.events.iter().map(|event| event.weight()).sum()
+    }
+}
+
+struct Ring {
+    state: Mutex<RingState>,
+    /// How far the filter has been asked.
+    covered: watch::Sender<Head>,
+}
+
+struct RingState {
+    entries: VecDeque<Arc<Entry>>,
+    bytes: usize,
+    /// From here to `covered` the ring holds every event that matched.
+    floor: u64,
+}
+
+/// What the ring says to a cursor.
+enum Look {
+    Entry(Arc<Entry>),
+    /// Nothing more matched up to here.
+    NothingUntil(u64),
+    /// It asks for what the ring does not cover.
+    BelowFloor,
+}
+
+impl Ring {
+    fn new(floor: u64) -> Self {
+        let state = RingState { entries: VecDeque::new(), bytes: 0, floor };
+        Self { state: Mutex::new(state), covered: watch::Sender::new(Head { seq: floor - 1, closed: false }) }
+    }
+
+    fn push(&self, events: Vec<Arc<Event>>, covered: u64) {
+        if !events.is_empty() {
+            let entry = Arc::new(Entry::new(events));
+            let mut state = self.state();
+            state.bytes += entry.weight();
+            state.entries.push_back(entry);
+            while (state.bytes > RING_BYTES || state.entries.len() > RING_ENTRIES)
+                && state.entries.len() > 1
+                && let Some(oldest) = state.entries.pop_front()
+            {
+                state.bytes -= oldest.weight();
+                state.floor = oldest.last() + 1;
+            }
+        }
+        self.covered.send_modify(|head| head.seq = covered);
+    }
+
+    /// The log had nothing up to `covered` any more: cursors are to find that out from the log itself.
+    fn skip(&self, covered: u64) {
+        let mut state = self.state();
+        state.entries.clear();
+        state.bytes = 0;
+        state.floor = covered + 1;
+        drop(state);
+        self.covered.send_modify(|head| head.seq = covered);
+    }
+
+    fn look(&self, next: u64) -> Look {
+        // Read before the entries: what is pushed in between is found by the next look.
+        let covered = self.covered.borrow().seq;
+        let state = self.state();
+        if next < state.floor {
+            return Look::BelowFloor;
+        }
+        let after = state.entries.partition_point(|entry| entry.last() < next);
+        match state.entries.get(after) {
+            Some(entry) => Look::Entry(entry.clone()),
+            None => Look::NothingUntil(covered),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, RingState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a client gets next.
+#[derive(Debug, Clone)]
+pub enum Delivery {
+    /// Events that match; those before `from` were delivered already.
+    Events {
+        /// They and their bytes.
+        entry: Arc<Entry>,
+        /// Where this client begins.
+        from: u64,
+    },
+    /// Events that are gone. Whether they would have matched is not known.
+    Gap(Gap),
+}
+
+/// One client's place in a view: a number, and until it has caught up a cursor on the log.
+pub struct ViewCursor {
+    log: Log,
+    view: Arc<View>,
+    next: u64,
+    head: watch::Receiver<Head>,
+    history: Option<Box<Cursor>>,
+}
+
+impl ViewCursor {
+    /// The seq to resume from.
+    pub fn position(&self) -> u64 {
+        self.next
+    }
+
+    /// What comes next, waiting for it; `None` once the log has closed and all was delivered. Dropping the future loses
+    /// nothing.
+    pub async fn next(&mut self) -> Option<Delivery> {
+        loop {
+            let closed = self.head.borrow_and_update().closed;
+            match self.view.ring.look(self.next) {
+                Look::Entry(entry) => {
+                    let from = std::mem::replace(&mut self.next, entry.last() + 1);
+                    return Some(Delivery::Events { entry, from });
+                }
+                Look::BelowFloor => match self.catch_up().await {
+                    Some(delivery) => return Some(delivery),
+                    None => continue,
+                },
+                Look::NothingUntil(covered) => {
+                    self.next = self.next.max(covered + 1);
+                    self.history = None;
+                }
+            }
+            if closed || self.head.changed().await.is_err() {
+                return None;
+            }
+        }
+    }
+
+    /// One step through the log itself; `None` if nothing in it matched.
+    async fn catch_up(&mut self) -> Option<Delivery> {
+        let stale = self.history.as_ref().is_none_or(|cursor| cursor.position() != self.next);
+        if stale {
+            self.history = Some(Box::new(self.log.cursor(self.next)));
+        }
+        match self.history.as_mut()?.try_next()? {
+            Step::Gap(gap) => {
+                self.next = gap.to + 1;
+                Some(Delivery::Gap(gap))
+            }
+            Step::Events(chunk) => {
+                let from = self.next;
+                let matching = self.view.question.select(chunk.events()).await;
+                // Only now: had the future been dropped above, the same chunk would be read again.
+                self.next = chunk.last() + 1;
+                (!matching.is_empty()).then(|| Delivery::Events { entry: Arc::new(Entry::new(matching)), from })
+            }
+        }
+    }
+}
