@@ -20,6 +20,7 @@ use futures_util::future::BoxFuture;
 use request::Replies;
 use serde::{Deserialize, Serialize};
 use std::{
+    num::NonZero,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -32,13 +33,13 @@ use tokio::{
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct BusConfig {
-    /// Most native handlers at work at once. At least 1.
-    pub max_concurrent_handlers: usize,
+    /// Most native handlers at work at once.
+    pub max_concurrent_handlers: NonZero<usize>,
 }
 
 impl Default for BusConfig {
     fn default() -> Self {
-        Self { max_concurrent_handlers: 100 }
+        Self { max_concurrent_handlers: const { NonZero::new(100).unwrap() } }
     }
 }
 
@@ -130,7 +131,7 @@ impl Bus {
     pub fn start(config: &BusConfig, log: &LogConfig, metrics: Arc<Metrics>, admission: Option<Admission>) -> Self {
         let log = Log::start(log, metrics.clone());
         let replies = Replies::start(log.cursor_at_head());
-        let permits = Semaphore::new(config.max_concurrent_handlers.clamp(1, Semaphore::MAX_PERMITS));
+        let permits = Semaphore::new(config.max_concurrent_handlers.get().min(Semaphore::MAX_PERMITS));
         Self { shared: Arc::new(Shared { log, metrics, admission, permits, consumers: Mutex::default(), replies }) }
     }
 

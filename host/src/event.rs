@@ -10,7 +10,7 @@ pub mod types;
 pub use filter::{EventFilter, Glob};
 
 use chrono::{DateTime, SecondsFormat, Utc};
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 use uuid::Uuid;
@@ -28,7 +28,7 @@ pub const MAX_EXTENSION_NAME_BYTES: usize = 64;
 /// Largest data of one event, in bytes of JSON text.
 pub const MAX_DATA_BYTES: usize = 1 << 20;
 /// Deepest nesting of data and extensions: what `serde_json` reads back by default.
-pub const MAX_DATA_DEPTH: usize = 128;
+pub const MAX_DATA_DEPTH: usize = 127;
 
 /// Extension attributes by name; the values are JSON text.
 pub type Extensions = BTreeMap<String, Box<RawValue>>;
@@ -118,6 +118,13 @@ struct NewMetadata {
     /// Read and dropped, so that an event that came out of a hub can be published again.
     #[serde(rename = "hops")]
     _hops: Option<u32>,
+}
+
+impl<'de> Deserialize<'de> for NewEvent {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let Wire { event_type, data, metadata, .. } = Wire::deserialize(deserializer)?;
+        Ok(Self { event_type, data: data.unwrap_or_else(|| RawValue::NULL.to_owned()), metadata })
+    }
 }
 
 #[derive(Deserialize)]
@@ -228,13 +235,9 @@ impl NewEvent {
     /// # Errors
     /// `event.json` with the place and the reason.
     pub fn from_json(text: &str) -> Result<Self, EventError> {
-        let wire: Wire = serde_json::from_str(text).map_err(|error| {
-            EventError::new("event.json", "event", "an event object with `type`, `data`, `metadata`", error.to_string())
-        })?;
-        Ok(Self {
-            event_type: wire.event_type,
-            data: wire.data.unwrap_or_else(|| RawValue::NULL.to_owned()),
-            metadata: wire.metadata,
+        serde_json::from_str(text).map_err(|error| {
+            let expected = "an event object with `type`, `data`, `metadata`";
+            EventError::new("event.json", "event", expected, error.to_string())
         })
     }
 

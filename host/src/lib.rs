@@ -2,7 +2,13 @@
 
 #![forbid(unsafe_code)]
 
-pub mod event;
-pub mod metrics;
-pub mod log;
 pub mod bus;
+pub mod config;
+pub mod event;
+pub mod http;
+pub mod hub;
+pub mod log;
+pub mod metrics;
+pub mod plugin;
+pub mod question;
+pub mod ws;

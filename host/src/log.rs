@@ -18,9 +18,12 @@ pub use cursor::{Chunk, Cursor, Gap, Step};
 
 use crate::{event::Event, metrics::Metrics};
 use serde::Deserialize;
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering::Relaxed},
+use std::{
+    num::NonZero,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
 };
 use tail::Tail;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -30,12 +33,12 @@ use uuid::Uuid;
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LogConfig {
-    /// Most events that the tail holds; a consumer that falls further behind gets a gap. At least 1.
-    pub buffer_size: usize,
+    /// Most events that the tail holds; a consumer that falls further behind gets a gap.
+    pub buffer_size: NonZero<usize>,
     /// Most bytes of events that the tail holds (the newest batch always stays).
     pub buffer_bytes: usize,
-    /// Most events that wait for the sequencer; more are refused with `full`. At least 1.
-    pub ingress_events: usize,
+    /// Most events that wait for the sequencer; more are refused with `full`.
+    pub ingress_events: NonZero<usize>,
     /// Most bytes of events that wait for the sequencer.
     pub ingress_bytes: usize,
     /// Most handler calls whose effects wait for the sequencer at once.
@@ -46,9 +49,9 @@ pub struct LogConfig {
 impl Default for LogConfig {
     fn default() -> Self {
         Self {
-            buffer_size: 16_384,
+            buffer_size: const { NonZero::new(16_384).unwrap() },
             buffer_bytes: 64 << 20,
-            ingress_events: 8_192,
+            ingress_events: const { NonZero::new(8_192).unwrap() },
             ingress_bytes: 32 << 20,
             commit_slots: 1_024,
         }
@@ -136,12 +139,12 @@ pub enum AppendError {
 impl Log {
     /// A new, empty log and its sequencer, which runs until [`Log::close`].
     pub fn start(config: &LogConfig, metrics: Arc<Metrics>) -> Self {
-        let ingress_events = config.ingress_events.max(1);
+        let ingress_events = config.ingress_events.get();
         let (ingress, appends) = mpsc::channel(ingress_events);
         let (commits, commit_queue) = mpsc::channel(config.commit_slots.max(1));
         let shared = Arc::new(Shared {
             epoch: Uuid::now_v7(),
-            tail: Tail::new(config.buffer_size.max(1), config.buffer_bytes),
+            tail: Tail::new(config.buffer_size.get(), config.buffer_bytes),
             head: watch::Sender::new(Head { seq: 0, closed: false }),
             ingress,
             queued: Budget::new(ingress_events, config.ingress_bytes),

@@ -118,7 +118,7 @@ mod tests {
     #[test]
     fn brackets_in_strings_are_not_depth() {
         assert!(checked(&format!("\"{}\"", "[".repeat(500))).is_ok());
-        assert!(checked(&format!("{}{}", "[".repeat(128), "]".repeat(128))).is_ok());
-        assert!(checked(&format!("{}{}", "[".repeat(129), "]".repeat(129))).is_err());
+        assert!(checked(&format!("{}{}", "[".repeat(127), "]".repeat(127))).is_ok());
+        assert!(checked(&format!("{}{}", "[".repeat(128), "]".repeat(128))).is_err());
     }
 }

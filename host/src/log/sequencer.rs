@@ -32,10 +32,14 @@ pub(super) async fn run(shared: Arc<Shared>, mut appends: Receiver<Append>, mut 
             continue;
         }
         // Neither queue may starve the other: take what waits in both.
-        while new_appends.len() < ROUND && let Ok(append) = appends.try_recv() {
+        while new_appends.len() < ROUND
+            && let Ok(append) = appends.try_recv()
+        {
             new_appends.push(append);
         }
-        while new_commits.len() < ROUND && let Ok(commit) = commits.try_recv() {
+        while new_commits.len() < ROUND
+            && let Ok(commit) = commits.try_recv()
+        {
             new_commits.push(commit);
         }
         round(&shared, &mut new_appends, &mut new_commits);

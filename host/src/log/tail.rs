@@ -19,7 +19,9 @@ pub struct Batch {
 impl Batch {
     /// Cuts events (at least one, seqs in a row) into batches of at most `largest`.
     pub(super) fn split(events: Vec<Arc<Event>>, largest: usize) -> Vec<Arc<Self>> {
-        let new = |events: Box<[Arc<Event>]>| Arc::new(Self { bytes: events.iter().map(|event| event.weight()).sum(), events });
+        let new = |events: Box<[Arc<Event>]>| {
+            Arc::new(Self { bytes: events.iter().map(|event| event.weight()).sum(), events })
+        };
         if events.len() <= largest {
             return vec![new(events.into())];
         }

@@ -1,0 +1,112 @@
+//! The HTTP face: every route in [`router`], one file a resource, one file ([`problem`]) that turns errors into answers,
+//! one ([`server`]) that takes connections. Knows how to ask the bus, the views and the plugins; decides nothing itself.
+
+mod events;
+mod origin;
+mod plugins;
+pub mod problem;
+pub mod query;
+pub mod request;
+pub mod server;
+mod status;
+mod stream;
+
+use crate::{
+    bus::Bus,
+    log::view::Views,
+    plugin::Registry,
+    question::Questions,
+    ws::{self, WebSocketConfig},
+};
+use axum::{
+    Router,
+    extract::DefaultBodyLimit,
+    middleware,
+    routing::{get, post},
+};
+use problem::Problem;
+use serde::Deserialize;
+use std::{net::SocketAddr, num::NonZero, sync::Arc};
+use tokio::sync::watch;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// Largest body, in bytes.
+pub const MAX_BODY_BYTES: usize = 1 << 20;
+
+/// Where the hub listens and what it bears.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HttpConfig {
+    /// Address and port; port 0 lets the system choose.
+    pub listen: SocketAddr,
+    /// Most connections at once, WebSocket ones included; more are answered with 503.
+    pub max_connections: usize,
+    /// A connection that has not sent a whole request head after this is closed; in seconds.
+    pub header_timeout_s: NonZero<u64>,
+    /// A request whose body is not there after this is answered with 408; in seconds.
+    pub body_timeout_s: NonZero<u64>,
+    /// Origins (globs such as `https://*.example.org`) whose pages may talk to the hub, besides pages of the hub's own
+    /// address. A browser sends the header `Origin`; other clients do not and are not asked.
+    pub allowed_origins: Vec<crate::event::Glob>,
+}
+
+impl Default for HttpConfig {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8787)),
+            max_connections: 16_384,
+            header_timeout_s: const { NonZero::new(10).unwrap() },
+            body_timeout_s: const { NonZero::new(30).unwrap() },
+            allowed_origins: Vec::new(),
+        }
+    }
+}
+
+/// Whether the hub is ready, or why not.
+pub type Readiness = watch::Receiver<Result<(), &'static str>>;
+
+/// What the routes work on.
+pub struct App {
+    /// The bus.
+    pub bus: Bus,
+    /// Its views.
+    pub views: Views,
+    /// The plugins.
+    pub plugins: Registry,
+    /// Turns filter parameters into questions.
+    pub questions: Questions,
+    /// See [`Readiness`].
+    pub ready: Readiness,
+    /// Bounds of HTTP.
+    pub http: HttpConfig,
+    /// Bounds of WebSocket connections.
+    pub websocket: WebSocketConfig,
+    /// Cancelled when long-lived connections are to end.
+    pub closing: CancellationToken,
+    /// Long-lived connections.
+    pub tasks: TaskTracker,
+}
+
+/// Every route.
+pub fn router(app: Arc<App>) -> Router {
+    Router::new()
+        .route("/v1/events", post(events::publish).get(events::read))
+        .route("/v1/events/stream", get(stream::follow))
+        .route("/v1/request", post(request::request))
+        .route("/v1/stats", get(status::stats))
+        .route("/v1/plugins", get(plugins::list))
+        .route("/v1/plugins/{name}", get(plugins::show))
+        .route("/v1/plugins/{name}/reload", post(plugins::reload))
+        .route("/v1/plugins/{name}/enable", post(plugins::enable))
+        .route("/v1/plugins/{name}/disable", post(plugins::disable))
+        .route("/v1/plugins/{name}/rollback", post(plugins::rollback))
+        .route("/ws/events", get(ws::upgrade))
+        .route("/metrics", get(status::metrics))
+        .route("/healthz", get(status::health))
+        .route("/readyz", get(status::ready))
+        .fallback(|| async { Problem::new(404, "route.unknown", "no such route; docs/api.md lists them") })
+        .method_not_allowed_fallback(|| async { Problem::new(405, "route.method", "this route has no such method") })
+        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .layer(middleware::from_fn_with_state(app.clone(), origin::check))
+        .with_state(app)
+}

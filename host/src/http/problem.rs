@@ -1,0 +1,141 @@
+//! Errors as answers: problem+json (RFC 9457) with a stable `code`. The one place that knows which error has which status.
+
+use crate::{
+    bus::{PublishError, RequestError},
+    event::EventError,
+    log::AppendError,
+    question::QuestionError,
+};
+use axum::{
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde::Serialize;
+
+/// An error as the client gets it.
+#[derive(Debug, Clone, Serialize)]
+pub struct Problem {
+    #[serde(rename = "type")]
+    kind: String,
+    title: &'static str,
+    status: u16,
+    /// Stable, for programs.
+    pub code: &'static str,
+    /// For people.
+    pub detail: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    field: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expected: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    found: Option<String>,
+    /// Which of the events of an array.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    index: Option<usize>,
+    #[serde(skip)]
+    retry_after: Option<&'static str>,
+}
+
+impl Problem {
+    /// A problem without a field of its own.
+    pub fn new(status: u16, code: &'static str, detail: impl Into<String>) -> Self {
+        let title = StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason()).unwrap_or("Error");
+        Self {
+            kind: format!("urn:busway:problem:{code}"),
+            title,
+            status,
+            code,
+            detail: detail.into(),
+            field: None,
+            expected: None,
+            found: None,
+            index: None,
+            retry_after: None,
+        }
+    }
+
+    /// What is wrong with one field of what came in.
+    pub fn field(
+        code: &'static str,
+        field: impl Into<String>,
+        expected: impl Into<String>,
+        found: impl Into<String>,
+    ) -> Self {
+        let (field, expected, found) = (field.into(), expected.into(), found.into());
+        let mut problem = Self::new(400, code, format!("{field}: expected {expected}, found {found}"));
+        (problem.field, problem.expected, problem.found) = (Some(field), Some(expected), Some(found));
+        problem
+    }
+
+    /// With another status than 400.
+    pub fn with_status(mut self, status: StatusCode) -> Self {
+        (self.status, self.title) = (status.as_u16(), status.canonical_reason().unwrap_or("Error"));
+        self
+    }
+
+    /// With the number of the event that it is about.
+    pub fn at(mut self, index: usize) -> Self {
+        self.index = Some(index);
+        self
+    }
+
+    /// With a number of seconds after which to try again.
+    pub fn retry_after(mut self, seconds: &'static str) -> Self {
+        self.retry_after = Some(seconds);
+        self
+    }
+
+    /// Its HTTP status.
+    pub fn status(&self) -> StatusCode {
+        StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let body = serde_json::to_vec(&self).unwrap_or_default();
+        let kind = HeaderValue::from_static("application/problem+json");
+        let mut response = (self.status(), [(header::CONTENT_TYPE, kind)], body).into_response();
+        if let Some(seconds) = self.retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static(seconds));
+        }
+        response
+    }
+}
+
+impl From<EventError> for Problem {
+    fn from(error: EventError) -> Self {
+        Self::field(error.code, error.field, error.expected, error.found)
+    }
+}
+
+impl From<PublishError> for Problem {
+    fn from(error: PublishError) -> Self {
+        let (code, detail) = (error.code(), error.to_string());
+        match error {
+            PublishError::Invalid { index, error } => Self::from(error).at(index),
+            PublishError::Rejected { index, .. } => Self::new(422, code, detail).at(index),
+            PublishError::Append(AppendError::Full) => Self::new(429, code, detail).retry_after("1"),
+            PublishError::Append(AppendError::TooLarge { .. }) => Self::new(413, code, detail),
+            PublishError::Append(AppendError::Stopped) => Self::new(503, code, detail).retry_after("5"),
+            // The routes always wait.
+            PublishError::MustWait => Self::new(500, code, detail),
+        }
+    }
+}
+
+impl From<RequestError> for Problem {
+    fn from(error: RequestError) -> Self {
+        match error {
+            RequestError::Publish(error) => error.into(),
+            RequestError::Timeout { .. } => Self::new(504, error.code(), error.to_string()),
+        }
+    }
+}
+
+impl From<QuestionError> for Problem {
+    fn from(error: QuestionError) -> Self {
+        let (field, expected, found) = error.parts();
+        Self::field(error.code(), field, expected, found)
+    }
+}

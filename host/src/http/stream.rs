@@ -1,0 +1,112 @@
+//! `/v1/events/stream`: server-sent events (WHATWG HTML, section 9.2), a cursor on a view.
+
+use super::{
+    App,
+    problem::Problem,
+    query::{FILTER, Query, Start, parse_epoch},
+};
+use crate::{
+    log::view::{Delivery, ViewCursor},
+    metrics::Metrics,
+};
+use axum::{
+    body::{Body, Bytes},
+    extract::{RawQuery, State},
+    http::{HeaderMap, HeaderValue, header},
+    response::{IntoResponse, Response},
+};
+use futures_util::stream;
+use std::{convert::Infallible, sync::Arc, time::Duration};
+use tokio_util::sync::CancellationToken;
+
+/// How long a stream says nothing before it shows that it is alive.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+pub(super) async fn follow(
+    State(app): State<Arc<App>>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let known = [&FILTER[..], &["from", "epoch"]].concat();
+    let query = Query::parse(query.as_deref(), &known)?;
+    let start = match headers.get("last-event-id") {
+        Some(id) => after(id)?,
+        None => query.start()?,
+    };
+    start.check(app.bus.log().epoch())?;
+    let stream = Stream {
+        cursor: app.views.follow(query.question(&app.questions)?, start.from),
+        epoch: app.bus.log().epoch().to_string(),
+        closing: app.closing.clone(),
+        _open: Open::new(app.bus.metrics().clone()),
+    };
+    // Sent before the first event, so that the client knows that it is connected.
+    let hello = stream::once(async { Ok::<_, Infallible>(Bytes::from_static(b": busway\n\n")) });
+    let rest = stream::unfold(stream, |mut stream| async {
+        let bytes = stream.next().await?;
+        Some((Ok(bytes), stream))
+    });
+    let headers = [
+        (header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream")),
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+    ];
+    Ok((headers, Body::from_stream(stream::StreamExt::chain(hello, rest))).into_response())
+}
+
+/// `Last-Event-ID` is what our records carry, `<epoch>:<seq>`, or a bare seq.
+fn after(id: &HeaderValue) -> Result<Start, Problem> {
+    let refused = |found: &str| {
+        Problem::field("query.last-event-id", "Last-Event-ID", "`<epoch>:<seq>` or a seq", format!("{found:?}"))
+    };
+    let text = id.to_str().map_err(|_| refused("bytes that are not ASCII"))?;
+    let (epoch, seq) = match text.split_once(':') {
+        Some((epoch, seq)) => (Some(parse_epoch(epoch)?), seq),
+        None => (None, text),
+    };
+    let seq: u64 = seq.parse().map_err(|_| refused(text))?;
+    Ok(Start { from: Some(seq.saturating_add(1)), epoch })
+}
+
+struct Stream {
+    cursor: ViewCursor,
+    epoch: String,
+    closing: CancellationToken,
+    _open: Open,
+}
+
+/// Counts the stream for as long as it is open, whichever way it ends.
+struct Open(Arc<Metrics>);
+
+impl Open {
+    fn new(metrics: Arc<Metrics>) -> Self {
+        metrics.sse_connections.add(1);
+        Self(metrics)
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.sse_connections.add(-1);
+    }
+}
+
+impl Stream {
+    async fn next(&mut self) -> Option<Bytes> {
+        let delivery = tokio::select! {
+            () = self.closing.cancelled() => return None,
+            delivery = tokio::time::timeout(KEEP_ALIVE, self.cursor.next()) => delivery,
+        };
+        Some(match delivery {
+            Err(_) => Bytes::from_static(b": alive\n\n"),
+            Ok(None) => return None,
+            Ok(Some(Delivery::Gap(gap))) => {
+                let text = format!(r#"{{"missed":{},"from":{},"to":{}}}"#, gap.missed(), gap.from, gap.to);
+                Bytes::from(format!("event: lagged\ndata: {text}\n\n"))
+            }
+            Ok(Some(Delivery::Events { entry, from })) => {
+                let frames = entry.server_sent(&self.epoch);
+                frames.bytes.slice(frames.offset_of(from)..)
+            }
+        })
+    }
+}

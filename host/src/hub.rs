@@ -1,0 +1,150 @@
+//! The composition root: puts the modules together, and takes them apart again in the right order.
+
+use crate::{
+    bus::{Admission, Bus, Rejection},
+    config::Config,
+    http::{self, App, Readiness},
+    log::view::{Question, Views},
+    metrics::Metrics,
+    plugin::{Lanes, Registry},
+    question::{Questions, Wanted},
+};
+use anyhow::Context;
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+use tokio::{net::TcpListener, sync::watch};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// A running hub.
+pub struct Hub {
+    app: Arc<App>,
+    addr: SocketAddr,
+    accepting: CancellationToken,
+    ready: Arc<watch::Sender<Result<(), &'static str>>>,
+    lanes: Lanes,
+    drain_timeout: Duration,
+}
+
+impl Hub {
+    /// Starts everything: the log, the plugins found in the directory, the listener. Returns once events are taken; the
+    /// plugins may still be loading, see [`Hub::ready`].
+    ///
+    /// # Errors
+    /// If the address cannot be listened on, the plugin directory cannot be made, or the engine cannot be set up.
+    pub async fn start(config: Config) -> anyhow::Result<Self> {
+        let listen = config.http.listen;
+        let listener = TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
+        Self::start_on(listener, config).await
+    }
+
+    /// As [`Hub::start`], on a socket that listens already.
+    ///
+    /// # Errors
+    /// As [`Hub::start`].
+    pub async fn start_on(listener: TcpListener, config: Config) -> anyhow::Result<Self> {
+        let addr = listener.local_addr()?;
+        let metrics = Arc::new(Metrics::default());
+        let (plugins, loaded) = Registry::start(&config.plugins)?;
+        let questions = Questions::new(plugins.clone(), metrics.clone());
+        let admission = admission(&config, &questions)?;
+        let bus = Bus::start(&config.bus, &config.log, metrics.clone(), admission);
+        let lanes = Lanes::start(bus.clone(), plugins.clone(), questions.clone());
+        let ready = Arc::new(watch::Sender::new(Err("the plugins are being loaded")));
+        let app = Arc::new(App {
+            views: Views::new(bus.log().clone()),
+            bus,
+            plugins,
+            questions,
+            ready: ready.subscribe(),
+            http: config.http.clone(),
+            websocket: config.websocket,
+            closing: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+        });
+        let accepting = CancellationToken::new();
+        let server = http::server::serve(
+            listener,
+            http::router(app.clone()),
+            config.http,
+            metrics,
+            accepting.clone(),
+            app.tasks.clone(),
+        );
+        app.tasks.spawn(server);
+        let when_loaded = ready.clone();
+        tokio::spawn(async move {
+            loaded.await;
+            when_loaded.send_if_modified(|ready| {
+                let loading = *ready == Err("the plugins are being loaded");
+                if loading {
+                    *ready = Ok(());
+                }
+                loading
+            });
+        });
+        let drain_timeout = Duration::from_secs(config.shutdown.drain_timeout_s.get());
+        Ok(Self { app, addr, accepting, ready, lanes, drain_timeout })
+    }
+
+    /// Where it listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// The bus, for code in the same process.
+    pub fn bus(&self) -> &Bus {
+        &self.app.bus
+    }
+
+    /// The plugins.
+    pub fn plugins(&self) -> &Registry {
+        &self.app.plugins
+    }
+
+    /// Follows whether the hub is ready.
+    pub fn readiness(&self) -> Readiness {
+        self.app.ready.clone()
+    }
+
+    /// Waits until the plugins that were there at the start are loaded.
+    pub async fn ready(&self) {
+        let _ = self.readiness().wait_for(Result::is_ok).await;
+    }
+
+    /// Stops in order: not ready, no new events and connections, handlers finish, clients get what is left and are closed
+    /// with the seq to resume from. Returns whether everything had finished within the drain timeout.
+    pub async fn shutdown(self) -> bool {
+        let _ = self.ready.send_replace(Err("the hub is stopping"));
+        self.accepting.cancel();
+        let drained = self.app.bus.stop(self.drain_timeout).await;
+        self.lanes.stop().await;
+        self.app.closing.cancel();
+        self.app.tasks.close();
+        let gone = tokio::time::timeout(self.drain_timeout, self.app.tasks.wait()).await.is_ok();
+        drained && gone
+    }
+}
+
+/// The filters at the hub's door, asked one after the other.
+fn admission(config: &Config, questions: &Questions) -> anyhow::Result<Option<Admission>> {
+    let mut doors: Vec<(String, Question)> = Vec::new();
+    for door in &config.admission {
+        let wanted = Wanted { plugin: Some(door.filter.clone()), params: door.params.clone(), ..Wanted::default() };
+        doors.push((door.filter.clone(), questions.resolve_later(wanted)?));
+    }
+    if doors.is_empty() {
+        return Ok(None);
+    }
+    let doors = Arc::new(doors);
+    Ok(Some(Arc::new(move |event| {
+        let doors = doors.clone();
+        Box::pin(async move {
+            for (filter, question) in &*doors {
+                if question.select(std::slice::from_ref(&event)).await.is_empty() {
+                    let reason = "it does not match".to_owned();
+                    return Err(Rejection { filter: filter.clone(), reason });
+                }
+            }
+            Ok(())
+        })
+    })))
+}

@@ -1,0 +1,254 @@
+//! The messages of the WebSocket protocol; docs/api.md describes them for those who speak it.
+
+use crate::{
+    bus::Receipt,
+    event::{Event, EventFilter, NewEvent},
+    http::{problem::Problem, request::Asked},
+    log::Gap,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use std::{borrow::Cow, sync::Arc};
+use tungstenite::protocol::{CloseFrame, frame::coding::CloseCode};
+use uuid::Uuid;
+
+/// What the client calls its question; comes back with the answer.
+pub(super) type Id = Option<Box<RawValue>>;
+
+/// What a client says.
+pub(super) enum FromClient {
+    Subscribe(Subscribe),
+    Unsubscribe,
+    Publish(Vec<NewEvent>),
+    Request(Box<Asked>),
+    Ping,
+    /// Anything else is an event, `ws.message_received`: its data.
+    Other(Box<RawValue>),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Subscribe {
+    #[serde(default)]
+    pub(super) filter: EventFilter,
+    #[serde(default)]
+    pub(super) plugin: Option<String>,
+    #[serde(default)]
+    pub(super) params: Option<serde_json::Value>,
+    #[serde(default)]
+    pub(super) from: Option<u64>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Publish {
+    #[serde(default)]
+    event: Option<NewEvent>,
+    #[serde(default)]
+    events: Vec<NewEvent>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Nothing {}
+
+#[derive(Deserialize)]
+struct Envelope<'a> {
+    #[serde(borrow, default)]
+    op: Option<Cow<'a, str>>,
+    #[serde(default)]
+    id: Id,
+}
+
+/// Reads a message. The error goes back to the client with the id.
+pub(super) fn read(text: &str) -> (Id, Result<FromClient, Problem>) {
+    let Ok(Envelope { op: Some(op), id }) = serde_json::from_str(text) else { return (None, Ok(other(text))) };
+    let read = match &*op {
+        "subscribe" => body(text).map(FromClient::Subscribe),
+        "unsubscribe" => body(text).map(|Nothing {}| FromClient::Unsubscribe),
+        "publish" => {
+            body(text).map(|Publish { event, events }| FromClient::Publish(event.into_iter().chain(events).collect()))
+        }
+        "request" => body(text).map(|asked| FromClient::Request(Box::new(asked))),
+        "ping" => body(text).map(|Nothing {}| FromClient::Ping),
+        _ => return (None, Ok(other(text))),
+    };
+    (id, read)
+}
+
+/// A message without its envelope, so that unknown keys are refused.
+fn body<T: for<'de> Deserialize<'de>>(text: &str) -> Result<T, Problem> {
+    #[derive(Deserialize)]
+    struct Whole(std::collections::BTreeMap<String, Box<RawValue>>);
+    let wrong = |error: serde_json::Error| {
+        Problem::field("message.json", "message", "the keys of its `op`, see docs/api.md", error.to_string())
+    };
+    let Whole(mut keys) = serde_json::from_str(text).map_err(wrong)?;
+    keys.remove("op");
+    keys.remove("id");
+    let rest = serde_json::to_string(&keys).map_err(wrong)?;
+    serde_json::from_str(&rest).map_err(wrong)
+}
+
+fn other(text: &str) -> FromClient {
+    let raw = RawValue::from_string(text.to_owned()).or_else(|_| serde_json::value::to_raw_value(text));
+    FromClient::Other(raw.unwrap_or_else(|_| RawValue::NULL.to_owned()))
+}
+
+/// The data of `ws.message_received`.
+#[derive(Serialize)]
+pub(super) struct Received<'a> {
+    pub(super) connection_id: Uuid,
+    pub(super) message: &'a RawValue,
+}
+
+/// What the hub says besides events.
+#[derive(Serialize)]
+#[serde(tag = "op", rename_all = "lowercase")]
+pub(super) enum ToClient {
+    Welcome {
+        connection_id: Uuid,
+        epoch: Uuid,
+        seq: u64,
+        next: u64,
+    },
+    Lagged {
+        missed: u64,
+        from: u64,
+        to: u64,
+    },
+    Subscribed {
+        id: Id,
+        next: u64,
+    },
+    Published {
+        id: Id,
+        events: Vec<Receipt>,
+    },
+    Reply {
+        id: Id,
+        request: Receipt,
+        correlation_id: String,
+        event: Arc<Event>,
+    },
+    Pong {
+        id: Id,
+    },
+    Error {
+        id: Id,
+        #[serde(flatten)]
+        problem: Brief,
+    },
+}
+
+/// A problem without what only HTTP needs.
+#[derive(Serialize)]
+pub(super) struct Brief {
+    code: &'static str,
+    detail: String,
+}
+
+impl ToClient {
+    pub(super) fn lagged(gap: Gap) -> Self {
+        Self::Lagged { missed: gap.missed(), from: gap.from, to: gap.to }
+    }
+
+    pub(super) fn error(id: Id, problem: Problem) -> Self {
+        Self::Error { id, problem: Brief { code: problem.code, detail: problem.detail } }
+    }
+
+    pub(super) fn text(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// Whether it answers something that the client said.
+    pub(super) fn answers(&self) -> Option<&'static str> {
+        match self {
+            Self::Welcome { .. } | Self::Lagged { .. } => None,
+            Self::Subscribed { .. } => Some("subscribed"),
+            Self::Published { .. } => Some("published"),
+            Self::Reply { .. } => Some("reply"),
+            Self::Pong { .. } => Some("pong"),
+            Self::Error { .. } => Some("error"),
+        }
+    }
+}
+
+/// Why a connection ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    /// The hub is stopping.
+    GoingAway,
+    /// A binary message.
+    Binary,
+    /// It did not read.
+    Slow,
+    /// It did not answer a ping.
+    NoPong,
+    /// The client closed, or its connection broke, or it broke the protocol and was told so.
+    Client,
+}
+
+impl End {
+    /// The close code (RFC 6455, section 7.4) and the code for programs.
+    pub(super) fn codes(self) -> (u16, &'static str) {
+        match self {
+            Self::GoingAway => (1001, "going-away"),
+            Self::Binary => (1003, "binary"),
+            Self::Slow => (4001, "slow"),
+            Self::NoPong => (4002, "no-pong"),
+            Self::Client => (1000, "client"),
+        }
+    }
+
+    /// The close frame; `resume` is the seq to connect again from.
+    pub(super) fn frame(self, resume: u64) -> CloseFrame {
+        let (code, reason) = self.codes();
+        let reason = format!(r#"{{"code":"{reason}","resume":{resume}}}"#);
+        CloseFrame { code: CloseCode::from(code), reason: reason.into() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn refused(text: &str) {
+        let (_, read) = read(text);
+        assert!(read.is_err(), "{text} should be refused");
+    }
+
+    #[test]
+    fn what_has_no_known_op_is_an_event() {
+        for text in [r#"{"op":"dance"}"#, "hello", "[1,2]", r#"{"type":"subscribe"}"#, "7", r#"{"op":3}"#] {
+            let (_, read) = read(text);
+            let Ok(FromClient::Other(data)) = read else { panic!("{text} should be an event") };
+            assert!(data.get() == text || data.get() == format!("{text:?}"), "{text} became {data}");
+        }
+    }
+
+    #[test]
+    fn a_known_op_with_unknown_or_wrong_keys_is_refused() {
+        refused(r#"{"op":"subscribe","filtre":{}}"#);
+        refused(r#"{"op":"subscribe","filter":{"event_types":["a*",""]}}"#);
+        refused(r#"{"op":"subscribe","filter":{"types":["a"]}}"#);
+        refused(r#"{"op":"publish","event":{"data":1}}"#);
+        refused(r#"{"op":"ping","extra":1}"#);
+        refused(r#"{"op":"request","event":{"type":"a"}}"#);
+    }
+
+    #[test]
+    fn ids_come_back_as_they_are() {
+        let (id, read) = read(r#"{"op":"ping","id":{"a":1.10}}"#);
+        assert!(matches!(read, Ok(FromClient::Ping)));
+        assert_eq!(ToClient::Pong { id }.text(), r#"{"op":"pong","id":{"a":1.10}}"#);
+    }
+
+    #[test]
+    fn close_reasons_fit_into_a_control_frame() {
+        for end in [End::GoingAway, End::Binary, End::Slow, End::NoPong, End::Client] {
+            assert!(end.frame(u64::MAX).reason.as_str().len() <= 123);
+        }
+    }
+}

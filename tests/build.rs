@@ -1,0 +1,36 @@
+//! Builds the guests that the tests load, with a target directory of their own, so that this build of cargo does not wait for
+//! the one that runs it.
+
+use std::{env, path::PathBuf, process::Command};
+
+const GUESTS: [&str; 5] = ["probe", "urgent-only", "task-timer", "redact", "github-digest"];
+
+fn main() {
+    let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR").expect("set by cargo")).join("..");
+    for guest in GUESTS.into_iter().chain(["sdk"]) {
+        let folder = if guest == "probe" { "tests/fixtures" } else { "plugins" };
+        println!("cargo:rerun-if-changed={}", root.join(folder).join(guest).display());
+    }
+    for path in ["wit", "Cargo.lock"] {
+        println!("cargo:rerun-if-changed={}", root.join(path).display());
+    }
+    let target = root.join("target/guests");
+    let mut cargo = Command::new(env::var("CARGO").expect("set by cargo"));
+    cargo
+        .current_dir(&root)
+        .args(["build", "--locked", "--profile", "guest", "--target", "wasm32-wasip2", "--target-dir"])
+        .arg(&target);
+    for guest in GUESTS {
+        cargo.args(["--package", guest]);
+    }
+    // What this build of cargo says to its own compiler is not meant for the guests' one.
+    for (name, _) in env::vars() {
+        if name.starts_with("CARGO") && name != "CARGO_HOME" || name == "RUSTC_WRAPPER" || name == "RUSTFLAGS" {
+            cargo.env_remove(name);
+        }
+    }
+    let status = cargo.status().expect("cargo runs");
+    assert!(status.success(), "the guests do not build: is the target there? `rustup target add wasm32-wasip2`");
+    let built = target.join("wasm32-wasip2/guest");
+    println!("cargo:rustc-env=GUESTS={}", built.canonicalize().expect("it was just made").display());
+}

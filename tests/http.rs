@@ -1,0 +1,222 @@
+//! HTTP: what docs/api.md says of it.
+
+use crate::hub::{TestHub, until, within};
+use serde_json::json;
+use std::time::Duration;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_are_published_one_by_one_or_as_an_array() {
+    let hub = TestHub::start().await;
+    let (status, one) = hub.post("/v1/events", &json!({"type": "a", "data": {"x": 1}})).await;
+    assert_eq!((status, &one["events"][0]["seq"]), (200, &json!(1)));
+    let (status, many) =
+        hub.post("/v1/events", &json!([{"type": "a"}, {"type": "b", "metadata": {"event_id": "mine"}}])).await;
+    assert_eq!((status, &many["events"][1]), (200, &json!({"seq": 3, "event_id": "mine"})));
+    let (status, none) = hub.post("/v1/events", &json!([])).await;
+    assert_eq!((status, none), (200, json!({"events": []})));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bad_input_gets_a_problem_with_a_stable_code_that_names_what_was_expected_and_found() {
+    let hub = TestHub::start().await;
+    let deep = format!(r#"{{"type":"a","data":{}}}"#, "[".repeat(1000) + &"]".repeat(1000));
+    for (body, status, code) in [
+        ("", 400, "event.json"),
+        ("{", 400, "event.json"),
+        ("[", 400, "body.json"),
+        ("3", 400, "event.json"),
+        (r#"{"data":1}"#, 400, "event.json"),
+        (r#"{"type":"a","colour":1}"#, 400, "event.json"),
+        (r#"{"type":""}"#, 400, "event.type"),
+        (r#"{"type":"a","metadata":{"tags":[""]}}"#, 400, "event.tags"),
+        (r#"{"type":"a","metadata":{"source":"busway"}}"#, 400, "event.source.reserved"),
+        (r#"{"type":"a","metadata":{"timestamp":"yesterday"}}"#, 400, "event.json"),
+        (deep.as_str(), 400, "event.data"),
+    ] {
+        let (got, problem) = hub.post_text("/v1/events", body.to_owned()).await;
+        assert_eq!((got, &problem["code"]), (status, &json!(code)), "{body:.60}: {problem}");
+        assert_eq!(problem["type"], json!(format!("urn:busway:problem:{code}")));
+        assert!(
+            problem["expected"].is_string() && problem["found"].is_string() && problem["field"].is_string(),
+            "{problem}"
+        );
+    }
+    let (_, problem) = hub.post_text("/v1/events", r#"[{"type":"a"},{"type":"b","x":1}]"#).await;
+    assert_eq!((&problem["code"], &problem["index"]), (&json!("event.json"), &json!(1)));
+    assert_eq!(hub.bus().log().head(), 0, "nothing of all this was published");
+    let stats = hub.bus().stats();
+    assert_eq!(stats.events_sent, stats.events_rejected.invalid);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bodies_have_a_limit_and_a_type() {
+    let hub = TestHub::start().await;
+    let long = format!(r#"{{"type":"a","data":"{}"}}"#, "x".repeat(1 << 20));
+    let (status, problem) = hub.post_text("/v1/events", long).await;
+    assert_eq!((status, &problem["code"]), (413, &json!("body.too-large")));
+    let response = hub.http.post(hub.url("/v1/events")).body(r#"{"type":"a"}"#).send().await.unwrap();
+    assert_eq!(response.status(), 415);
+    assert_eq!(response.headers()["content-type"], "application/problem+json");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_of_another_origin_may_not_talk_to_the_hub_unless_it_is_on_the_list() {
+    let hub =
+        TestHub::with(|config| config.http.allowed_origins = vec!["https://*.good.example".parse().unwrap()]).await;
+    for (origin, status) in [("https://evil.example", 403), ("https://app.good.example", 200), ("null", 403)] {
+        let response = hub.http.get(hub.url("/v1/stats")).header("origin", origin).send().await.unwrap();
+        assert_eq!(response.status(), status, "{origin}");
+    }
+    let own = format!("http://{}", hub.addr());
+    assert_eq!(hub.http.get(hub.url("/v1/stats")).header("origin", own).send().await.unwrap().status(), 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn unknown_routes_methods_and_parameters_are_refused() {
+    let hub = TestHub::start().await;
+    for (path, status, code) in [
+        ("/v1/nothing", 404, "route.unknown"),
+        ("/v1/request", 405, "route.method"),
+        ("/v1/events?limit=0", 400, "query.number"),
+        ("/v1/events?limit=1001", 400, "query.number"),
+        ("/v1/events?colour=1", 400, "query.unknown"),
+        ("/v1/events/stream?limit=1", 400, "query.unknown"),
+        ("/v1/events?filter=nobody", 400, "filter.unknown"),
+        ("/v1/plugins/nobody", 404, "plugin.unknown"),
+    ] {
+        let (got, problem) = hub.get(path).await;
+        assert_eq!((got, &problem["code"]), (status, &json!(code)), "{path}: {problem}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reading_goes_page_by_page_and_says_what_is_gone() {
+    let hub = TestHub::with(|config| config.log.buffer_size = 64.try_into().unwrap()).await;
+    for index in 1..=100 {
+        hub.publish(if index % 2 == 0 { "even" } else { "odd" }, json!(index)).await;
+    }
+    let (_, page) = hub.get("/v1/events?from=1&limit=10&types=even").await;
+    let oldest = page["oldest"].as_u64().unwrap();
+    assert_eq!(page["missed"], json!({"from": 1, "to": oldest - 1}));
+    let mut seen: Vec<u64> = Vec::new();
+    let mut next = 1;
+    while next <= 100 {
+        let (_, page) = hub.get(&format!("/v1/events?from={next}&limit=10&types=even")).await;
+        seen.extend(page["events"].as_array().unwrap().iter().map(|event| event["seq"].as_u64().unwrap()));
+        next = page["next"].as_u64().unwrap();
+    }
+    let expected: Vec<u64> = (oldest..=100).filter(|seq| seq % 2 == 0).collect();
+    assert_eq!(seen, expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_resumes_after_the_last_event_id_without_a_gap() {
+    let hub = TestHub::start().await;
+    for index in 1..=10 {
+        hub.publish("a", json!(index)).await;
+    }
+    let follow = async |header: Option<String>, count: usize| {
+        let mut request = hub.http.get(hub.url("/v1/events/stream?from=1&types=a"));
+        if let Some(id) = header {
+            request = request.header("last-event-id", id);
+        }
+        let mut response = request.send().await.unwrap();
+        let mut text = String::new();
+        while text.matches("\ndata: ").count() < count || !text.ends_with("\n\n") {
+            text += std::str::from_utf8(&within(response.chunk()).await.unwrap().unwrap()).unwrap();
+        }
+        text.lines().filter_map(|line| line.strip_prefix("id: ").map(str::to_owned)).collect::<Vec<_>>()
+    };
+    let ids = follow(None, 10).await;
+    assert_eq!(ids.len(), 10);
+    let epoch = hub.bus().log().epoch();
+    assert_eq!(ids[3], format!("{epoch}:4"));
+    assert_eq!(follow(Some(ids[6].clone()), 3).await, ids[7..]);
+    assert_eq!(follow(Some("7".into()), 3).await, ids[7..]);
+    let other = "0192f3a1-aaaa-7bbb-8ccc-1234567890ab:7";
+    let response = hub.http.get(hub.url("/v1/events/stream")).header("last-event-id", other).send().await.unwrap();
+    assert_eq!(response.status(), 409);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_over_http_gets_its_reply_or_504() {
+    let hub = TestHub::start().await;
+    let bus = hub.bus().clone();
+    let _answering = hub.bus().subscribe(busway::event::EventFilter::types(["ask"]), move |event| {
+        let (bus, id) = (bus.clone(), event.metadata.correlation_id.clone().unwrap());
+        async move { bus.publish(busway::event::NewEvent::new("answer").correlation_id(id)).await.map(|_| ()) }
+    });
+    let (status, answer) = hub.post("/v1/request", &json!({"event": {"type": "ask"}, "reply_type": "ans*"})).await;
+    assert_eq!((status, &answer["reply"]["type"]), (200, &json!("answer")));
+    let (status, problem) =
+        hub.post("/v1/request", &json!({"event": {"type": "ask"}, "reply_type": "x", "timeout_ms": 10})).await;
+    assert_eq!((status, &problem["code"]), (504, &json!("request.timeout")));
+    let (status, problem) = hub.post("/v1/request", &json!({"event": {"type": "ask"}})).await;
+    assert_eq!((status, &problem["code"]), (400, &json!("body.json")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn metrics_are_prometheus_text_and_agree_with_the_stats() {
+    let hub = TestHub::start().await;
+    for _ in 0..5 {
+        hub.publish("a", json!(null)).await;
+    }
+    let text = hub.http.get(hub.url("/metrics")).send().await.unwrap().text().await.unwrap();
+    assert!(text.contains("\nbusway_events_accepted_total 5\n"), "{text}");
+    for line in text.lines().filter(|line| !line.starts_with('#')) {
+        let (name, value) = line.rsplit_once(' ').unwrap();
+        assert!(name.starts_with("busway_") && value.parse::<f64>().is_ok(), "{line}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readyz_says_503_once_the_hub_is_stopping() {
+    let hub = TestHub::start().await;
+    assert_eq!(hub.get("/readyz").await, (200, json!({"ready": true})));
+    assert_eq!(hub.get("/healthz").await.0, 200);
+    let readiness = hub.readiness();
+    assert!(hub.stop().await);
+    assert_eq!(*readiness.borrow(), Err("the hub is stopping"));
+}
+
+/// A head that never ends: sent byte by byte, it would keep its connection for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_loris_is_cut_off() {
+    let hub = TestHub::with(|config| config.http.header_timeout_s = 1.try_into().unwrap()).await;
+    let mut loris = TcpStream::connect(hub.addr()).await.unwrap();
+    loris.write_all(b"GET /v1/stats HTTP/1.1\r\nhost: x\r\nx-slow: ").await.unwrap();
+    let mut answer = Vec::new();
+    let _ = within(loris.read_to_end(&mut answer)).await;
+    until(|| hub.bus().metrics().http_connections.get() == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_does_not_come_is_answered_with_408() {
+    let hub = TestHub::with(|config| config.http.body_timeout_s = 1.try_into().unwrap()).await;
+    let mut slow = TcpStream::connect(hub.addr()).await.unwrap();
+    let head = "POST /v1/events HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{";
+    slow.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = vec![0; 12];
+    within(slow.read_exact(&mut answer)).await.unwrap();
+    assert_eq!(answer, b"HTTP/1.1 408");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_above_the_limit_get_503_at_once() {
+    let hub = TestHub::with(|config| config.http.max_connections = 2).await;
+    let first = TcpStream::connect(hub.addr()).await.unwrap();
+    let second = TcpStream::connect(hub.addr()).await.unwrap();
+    until(|| hub.bus().metrics().http_connections.get() == 2).await;
+    let mut third = TcpStream::connect(hub.addr()).await.unwrap();
+    let mut answer = String::new();
+    let _ = within(third.read_to_string(&mut answer)).await;
+    assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("connections.full"), "{answer}");
+    drop((first, second));
+    until(|| hub.bus().metrics().http_connections.get() == 0).await;
+    within(async { while hub.http.get(hub.url("/healthz")).timeout(Duration::from_secs(5)).send().await.is_err() {} })
+        .await;
+}

@@ -1,0 +1,127 @@
+//! A hub of a test's own, on port 0 and a plugin directory that goes with it.
+
+use busway::{config::Config, event::NewEvent, hub::Hub};
+use serde_json::{Value, json};
+use std::{net::SocketAddr, ops::Deref, time::Duration};
+use tempfile::TempDir;
+
+/// How long a condition may take to come true before a test fails: far longer than it ever does.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+pub struct TestHub {
+    hub: Hub,
+    pub dir: TempDir,
+    pub http: reqwest::Client,
+}
+
+impl Deref for TestHub {
+    type Target = Hub;
+
+    fn deref(&self) -> &Hub {
+        &self.hub
+    }
+}
+
+impl TestHub {
+    pub async fn start() -> Self {
+        Self::with(|_| ()).await
+    }
+
+    pub async fn with(change: impl FnOnce(&mut Config)) -> Self {
+        Self::in_dir(tempfile::tempdir().unwrap(), change).await
+    }
+
+    pub async fn in_dir(dir: TempDir, change: impl FnOnce(&mut Config)) -> Self {
+        let mut config = Config::default();
+        config.http.listen = SocketAddr::from(([127, 0, 0, 1], 0));
+        config.plugins.dir = dir.path().join("plugins");
+        change(&mut config);
+        let hub = Hub::start(config).await.unwrap();
+        within(hub.ready()).await;
+        Self { hub, dir, http: reqwest::Client::new() }
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.addr())
+    }
+
+    pub async fn get(&self, path: &str) -> (u16, Value) {
+        answer(self.http.get(self.url(path))).await
+    }
+
+    pub async fn post(&self, path: &str, body: &Value) -> (u16, Value) {
+        answer(self.http.post(self.url(path)).json(body)).await
+    }
+
+    pub async fn post_text(&self, path: &str, body: impl Into<reqwest::Body>) -> (u16, Value) {
+        answer(self.http.post(self.url(path)).header("content-type", "application/json").body(body)).await
+    }
+
+    pub async fn publish(&self, event_type: &str, data: Value) -> u64 {
+        self.bus().publish(NewEvent::new(event_type).data(data).unwrap()).await.unwrap().seq
+    }
+
+    /// Every event that is still in the log.
+    pub async fn events(&self) -> Vec<Value> {
+        let mut all = Vec::new();
+        let mut next = 1;
+        loop {
+            let (status, page) = self.get(&format!("/v1/events?from={next}&limit=1000")).await;
+            assert_eq!(status, 200, "{page}");
+            all.extend(page["events"].as_array().unwrap().iter().cloned());
+            next = page["next"].as_u64().unwrap();
+            if next > page["head"].as_u64().unwrap() {
+                return all;
+            }
+        }
+    }
+
+    /// Waits until `condition` holds for the events in the log, and returns them.
+    pub async fn events_until(&self, condition: impl Fn(&[Value]) -> bool) -> Vec<Value> {
+        let mut head = self.bus().log().watch_head();
+        within(async {
+            loop {
+                let before = head.borrow_and_update().seq;
+                let events = self.events().await;
+                if condition(&events) {
+                    return events;
+                }
+                let _ = head.wait_for(|head| head.seq > before).await;
+            }
+        })
+        .await
+    }
+
+    /// Waits until there are `count` events of `event_type`, and returns them.
+    pub async fn events_of(&self, event_type: &str, count: usize) -> Vec<Value> {
+        let of_type =
+            |events: &[Value]| events.iter().filter(|event| event["type"] == event_type).cloned().collect::<Vec<_>>();
+        of_type(&self.events_until(|events| of_type(events).len() >= count).await)
+    }
+
+    pub async fn stop(self) -> bool {
+        within(self.hub.shutdown()).await
+    }
+}
+
+async fn answer(request: reqwest::RequestBuilder) -> (u16, Value) {
+    let response = within(request.send()).await.unwrap();
+    let status = response.status().as_u16();
+    let text = response.text().await.unwrap();
+    (status, serde_json::from_str(&text).unwrap_or_else(|_| json!(text)))
+}
+
+/// Fails the test if `future` takes longer than anything here may take.
+pub async fn within<F: Future>(future: F) -> F::Output {
+    tokio::time::timeout(PATIENCE, future).await.expect("it came true in time")
+}
+
+/// Waits until `condition` holds, looking again each time other tasks have had their turn.
+pub async fn until(mut condition: impl FnMut() -> bool) {
+    within(async {
+        while !condition() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}

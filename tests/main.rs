@@ -1,0 +1,11 @@
+//! What Busway promises, tested on the real parts: a hub on a port of its own, real sockets, real components. A test waits for
+//! conditions, never for time to pass; its name is the promise.
+
+mod bus;
+mod client;
+mod http;
+mod hub;
+mod invariants;
+mod praxis;
+mod properties;
+mod websocket;

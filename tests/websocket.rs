@@ -1,0 +1,298 @@
+//! WebSocket: what docs/api.md says of it.
+
+use crate::{
+    client::Client,
+    hub::{TestHub, until, within},
+};
+use busway::event::NewEvent;
+use futures_util::SinkExt;
+use serde_json::{Value, json};
+use std::sync::Arc;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpSocket,
+    sync::Semaphore,
+};
+use tokio_tungstenite::tungstenite::Message;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_welcome_names_connection_epoch_and_seq() {
+    let hub = TestHub::start().await;
+    hub.publish("a", json!(null)).await;
+    let client = Client::connect(&hub, "?types=a").await;
+    let stats = hub.bus().stats();
+    assert_eq!(client.welcome["epoch"], json!(stats.epoch));
+    assert!(client.welcome["seq"].as_u64().unwrap() >= 1);
+    assert!(client.welcome["connection_id"].as_str().unwrap().len() == 36);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn query_parameters_choose_the_events() {
+    let hub = TestHub::start().await;
+    let publish = async |event_type: &str, source: &str, tag: &str| {
+        let event = NewEvent::new(event_type).source(source).tag(tag);
+        hub.bus().publish(event).await.unwrap().seq
+    };
+    for (query, matching) in [
+        ("?types=task.*,agent.started", vec![0, 1, 3]),
+        ("?sources=exec*", vec![0, 3]),
+        ("?tags=urgent", vec![0, 2]),
+        ("?exclude_tags=urgent&types=t*", vec![1, 2, 3].into_iter().filter(|n| *n != 2).collect()),
+        ("?types=nothing", vec![]),
+    ] {
+        let mut client = Client::connect(&hub, query).await;
+        let seqs = [
+            publish("task.a", "executor", "urgent").await,
+            publish("task.b", "planner", "calm").await,
+            publish("tool.a", "planner", "urgent").await,
+            publish("agent.started", "executor", "calm").await,
+        ];
+        let expected: Vec<u64> =
+            matching.into_iter().filter(|n: &usize| !query.contains("exclude") || *n != 3).map(|n| seqs[n]).collect();
+        client.say(json!({"op": "ping"})).await;
+        let mut seen = Vec::new();
+        while seen.len() < expected.len() {
+            let message = client.next().await;
+            if message["op"] != "pong" {
+                seen.push(message["seq"].as_u64().unwrap());
+            }
+        }
+        assert_eq!(seen, expected, "{query}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn subscribe_changes_the_filter_without_a_gap() {
+    let hub = TestHub::start().await;
+    let mut client = Client::connect(&hub, "?types=a").await;
+    hub.publish("a", json!(1)).await;
+    assert_eq!(client.next().await["data"], json!(1));
+    let answer = client.ask(json!({"op": "subscribe", "id": 7, "filter": {"event_types": ["b"]}}), "subscribed").await;
+    assert_eq!(answer["id"], json!(7));
+    hub.publish("a", json!(2)).await;
+    hub.publish("b", json!(3)).await;
+    assert_eq!(client.next().await["data"], json!(3));
+    // Back to everything, from the start.
+    client.ask(json!({"op": "subscribe", "from": 1, "filter": {"event_types": ["a", "b"]}}), "subscribed").await;
+    for expected in [1, 2, 3] {
+        assert_eq!(client.next().await["data"], json!(expected));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_publishes_and_requests_over_its_connection() {
+    let hub = TestHub::start().await;
+    let mut client = Client::connect(&hub, "?types=none").await;
+    let published =
+        client.ask(json!({"op": "publish", "id": "x", "event": {"type": "a", "data": 1}}), "published").await;
+    assert_eq!((&published["id"], published["events"].as_array().unwrap().len()), (&json!("x"), 1));
+    let many = client.ask(json!({"op": "publish", "events": [{"type": "a"}, {"type": "b"}]}), "published").await;
+    assert_eq!(many["events"][1]["seq"].as_u64().unwrap(), many["events"][0]["seq"].as_u64().unwrap() + 1);
+
+    let bus = hub.bus().clone();
+    let _answering = hub.bus().subscribe(busway::event::EventFilter::types(["ask"]), move |event| {
+        let (bus, id) = (bus.clone(), event.metadata.correlation_id.clone().unwrap());
+        async move { bus.publish(NewEvent::new("answer").correlation_id(id)).await.map(|_| ()) }
+    });
+    let ask = json!({"op": "request", "id": 1, "event": {"type": "ask"}, "reply_type": "answer"});
+    let reply = client.ask(ask, "reply").await;
+    assert_eq!(reply["event"]["type"], "answer");
+    assert_eq!(reply["event"]["metadata"]["correlation_id"], reply["correlation_id"]);
+
+    let late = json!({"op": "request", "id": 2, "event": {"type": "ask"}, "reply_type": "never", "timeout_ms": 20});
+    let error = client.ask(late, "error").await;
+    assert_eq!((&error["id"], &error["code"]), (&json!(2), &json!("request.timeout")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn anything_else_becomes_an_event_and_is_broadcast_in_its_turn() {
+    let hub = TestHub::start().await;
+    let mut client = Client::connect(&hub, "?types=ws.message_received").await;
+    for (text, message) in [
+        ("plain text", json!("plain text")),
+        (r#"{"hello": [1, 2]}"#, json!({"hello": [1, 2]})),
+        (r#"{"op":"unknown"}"#, json!({"op": "unknown"})),
+    ] {
+        client.say_text(text).await;
+        let event = client.next_of("ws.message_received").await;
+        assert_eq!(event["data"], json!({"connection_id": client.welcome["connection_id"], "message": message}));
+        assert_eq!(event["metadata"]["source"], "busway");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_message_is_answered_with_an_error_and_the_connection_stays() {
+    let hub = TestHub::start().await;
+    let mut client = Client::connect(&hub, "?types=none").await;
+    for (message, code) in [
+        (json!({"op": "subscribe", "filter": {"colour": 1}}), "message.json"),
+        (json!({"op": "subscribe", "plugin": "nobody"}), "filter.unknown"),
+        (json!({"op": "publish", "event": {"type": ""}}), "event.type"),
+        (json!({"op": "publish", "event": {"type": "a", "metadata": {"source": "plugin/x"}}}), "event.source.reserved"),
+        (json!({"op": "request", "event": {"type": "a"}, "reply_type": "b", "timeout_ms": 0}), "body.timeout_ms"),
+    ] {
+        let mut with_id = message.clone();
+        with_id["id"] = json!(code);
+        let error = client.ask(with_id, "error").await;
+        assert_eq!((&error["code"], &error["id"]), (&json!(code), &json!(code)), "{message} → {error}");
+    }
+    client.ask(json!({"op": "ping"}), "pong").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bad_query_parameters_are_refused_before_the_connection() {
+    let hub = TestHub::start().await;
+    for (query, status, code) in [
+        ("?colour=red", 400, "query.unknown"),
+        ("?types=", 400, "query.list"),
+        ("?from=x", 400, "query.number"),
+        ("?filter=nobody", 400, "filter.unknown"),
+        ("?params=%7B%7D", 400, "filter.params"),
+        ("?epoch=0192f3a1-aaaa-7bbb-8ccc-1234567890ab", 409, "epoch.mismatch"),
+    ] {
+        let refused = Client::try_connect(&hub, query).await.err().unwrap();
+        assert_eq!((refused.0, &refused.1["code"]), (status, &json!(code)), "{query}: {refused:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_above_the_limit_are_refused_and_places_come_free() {
+    let hub = TestHub::with(|config| config.websocket.max_connections = 2).await;
+    let first = Client::connect(&hub, "").await;
+    let _second = Client::connect(&hub, "").await;
+    let refused = Client::try_connect(&hub, "").await.err().unwrap();
+    assert_eq!((refused.0, &refused.1["code"]), (503, &json!("connections.full")));
+    drop(first);
+    until(|| hub.bus().stats().websocket_connections == 1).await;
+    Client::connect(&hub, "").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn from_goes_back_and_lagged_says_what_is_gone() {
+    let hub = TestHub::with(|config| config.log.buffer_size = 10.try_into().unwrap()).await;
+    for index in 1..=100 {
+        hub.publish("a", json!(index)).await;
+    }
+    let mut client = Client::connect(&hub, "?types=a&from=5").await;
+    let lagged = client.next().await;
+    let to = lagged["to"].as_u64().unwrap();
+    assert_eq!((&lagged["op"], &lagged["from"], &lagged["missed"]), (&json!("lagged"), &json!(5), &json!(to - 4)));
+    for index in to + 1..=100 {
+        assert_eq!(client.next().await["data"], json!(index));
+    }
+    hub.publish("a", json!(101)).await;
+    assert_eq!(client.next().await["data"], json!(101), "and then live, without a seam");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn long_messages_and_binary_ones_close_the_connection_with_the_code_that_says_why() {
+    let hub = TestHub::start().await;
+    let mut client = Client::connect(&hub, "?types=none").await;
+    client.socket.send(Message::text("x".repeat(65 << 10))).await.unwrap();
+    assert_eq!(u16::from(client.closed().await.unwrap().code), 1009);
+    let mut client = Client::connect(&hub, "?types=none").await;
+    client.socket.send(Message::binary(vec![1, 2, 3])).await.unwrap();
+    assert_eq!(u16::from(client.closed().await.unwrap().code), 1003);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stopping_hub_closes_clients_with_1001_and_the_seq_to_resume_from() {
+    let hub = TestHub::start().await;
+    let mut client = Client::connect(&hub, "?types=a").await;
+    for index in 0..50 {
+        hub.publish("a", json!(index)).await;
+    }
+    let stopping = tokio::spawn(hub.stop());
+    for index in 0..50 {
+        assert_eq!(client.next_of("a").await["data"], json!(index));
+    }
+    let close = client.closed().await.unwrap();
+    let reason: Value = serde_json::from_str(close.reason.as_str()).unwrap();
+    assert_eq!((u16::from(close.code), &reason["code"]), (1001, &json!("going-away")));
+    assert!(reason["resume"].as_u64().unwrap() > 50);
+    assert!(stopping.await.unwrap());
+}
+
+/// A client that does not answer pings: a bare socket that reads and says nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_answers_no_ping_is_dropped() {
+    let hub = TestHub::with(|config| {
+        config.websocket.ping_s = 1.try_into().unwrap();
+        config.websocket.pong_timeout_s = 1.try_into().unwrap();
+    })
+    .await;
+    let mut silent = raw_client(&hub, None).await;
+    // A client that answers stays.
+    let mut healthy = Client::connect(&hub, "?types=ws.client_disconnected").await;
+    let gone = healthy.next_of("ws.client_disconnected").await;
+    assert_eq!((&gone["data"]["code"], &gone["data"]["reason"]), (&json!(4002), &json!("no-pong")));
+    let mut read = Vec::new();
+    within(silent.read_to_end(&mut read)).await.unwrap();
+    let text = String::from_utf8_lossy(&read);
+    assert!(text.contains(r#"{"code":"no-pong","resume":"#), "{text}");
+    healthy.ask(json!({"op": "ping"}), "pong").await;
+}
+
+/// A hundred clients that read beside one that does not.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_stuck_client_beside_a_hundred_healthy_ones_harms_nobody_and_is_closed_with_its_resume_seq() {
+    let hub = TestHub::with(|config| config.websocket.slow_timeout_s = 1.try_into().unwrap()).await;
+    let mut stuck = raw_client(&hub, Some(64 << 10)).await;
+    let mut healthy = Vec::new();
+    for _ in 0..100 {
+        healthy.push(Client::connect(&hub, "?types=a,ws.client_disconnected").await);
+    }
+    // More in sum than the system buffers for a socket, at the pace of the healthy ones.
+    let data = "x".repeat(8_000);
+    let read = Arc::new(Semaphore::new(0));
+    let readers = healthy.into_iter().map(|mut client| {
+        let read = read.clone();
+        tokio::spawn(async move {
+            for expected in 0..1_000u64 {
+                let event = client.next_of("a").await;
+                assert_eq!(event["data"][0], json!(expected), "nothing lost, nothing out of order");
+                if expected % 20 == 19 {
+                    read.add_permits(1);
+                }
+            }
+            client
+        })
+    });
+    let readers: Vec<_> = readers.collect();
+    for index in 0..1_000 {
+        hub.publish("a", json!([index, data])).await;
+        if index % 20 == 19 {
+            within(read.acquire_many(100)).await.unwrap().forget();
+        }
+    }
+    let mut clients = Vec::new();
+    for reader in readers {
+        clients.push(within(reader).await.unwrap());
+    }
+    let gone = clients[0].next_of("ws.client_disconnected").await;
+    assert_eq!((&gone["data"]["code"], &gone["data"]["reason"]), (&json!(4001), &json!("slow")));
+
+    // When it reads at last, it finds whole frames and then a close frame that says where to go on.
+    let mut read = Vec::new();
+    within(stuck.read_to_end(&mut read)).await.unwrap();
+    let text = String::from_utf8_lossy(&read);
+    let last: u64 = text.rsplit_once(r#"{"seq":"#).unwrap().1.split(',').next().unwrap().parse().unwrap();
+    let resume: u64 = text.rsplit_once(r#""resume":"#).unwrap().1.trim_end_matches('}').parse().unwrap();
+    assert_eq!(gone["data"]["resume"], json!(resume));
+    assert!(resume == last || resume == last + 1, "resume {resume} after {last}");
+}
+
+/// A connection that has been upgraded and reads nothing.
+async fn raw_client(hub: &TestHub, receive_buffer: Option<u32>) -> tokio::net::TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    if let Some(bytes) = receive_buffer {
+        socket.set_recv_buffer_size(bytes).unwrap();
+    }
+    let mut stream = socket.connect(hub.addr()).await.unwrap();
+    let before = hub.bus().metrics().websocket_accepted.get();
+    let handshake = "GET /ws/events?types=a HTTP/1.1\r\nhost: x\r\nconnection: keep-alive, Upgrade\r\nupgrade: WebSocket\r\n\
+                     sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    stream.write_all(handshake.as_bytes()).await.unwrap();
+    until(|| hub.bus().metrics().websocket_accepted.get() > before).await;
+    stream
+}
