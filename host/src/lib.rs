@@ -3,4 +3,5 @@
 #![forbid(unsafe_code)]
 
 pub mod event;
+pub mod kv;
 pub mod metrics;
