@@ -118,7 +118,7 @@ struct State {
     shape: u64,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Entry {
     value: Arc<[u8]>,
     version: u64,

@@ -5,3 +5,4 @@
 pub mod event;
 pub mod kv;
 pub mod metrics;
+pub mod plugin;

@@ -10,8 +10,9 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub struct Transaction {
     namespace: Arc<Namespace>,
-    /// The version that each key had when it was first read; [`ABSENT`] if it was not there.
-    reads: BTreeMap<String, u64>,
+    /// What each key held when it was first read, and goes on holding here: two readings that differ could both be gone
+    /// again at the commit. None: it was not there.
+    reads: BTreeMap<String, Option<Entry>>,
     /// The shape of the namespace when its keys were first listed. Coarse (any key made or removed since is a
     /// conflict), and in exchange of a fixed size however often a plugin lists.
     listed: Option<u64>,
@@ -34,8 +35,6 @@ struct Growth {
     keys: isize,
 }
 
-const ABSENT: u64 = 0;
-
 /// Another transaction committed first and changed what this one had read: run it again from the start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("another call changed the same keys first")]
@@ -55,14 +54,15 @@ impl Transaction {
         if let Some(written) = self.writes.get(key) {
             return Ok(written.value.clone());
         }
-        if self.reads.len() >= MAX_KEYS_TOUCHED && !self.reads.contains_key(key) {
+        if let Some(read) = self.reads.get(key) {
+            return Ok(read.as_ref().map(|entry| Arc::clone(&entry.value)));
+        }
+        if self.reads.len() >= MAX_KEYS_TOUCHED {
             return Err(KvError::TooManyKeys);
         }
-        let (version, value) = match self.namespace.lock().entries.get(key) {
-            Some(entry) => (entry.version, Some(Arc::clone(&entry.value))),
-            None => (ABSENT, None),
-        };
-        self.reads.entry(key.to_owned()).or_insert(version);
+        let read = self.namespace.lock().entries.get(key).cloned();
+        let value = read.as_ref().map(|entry| Arc::clone(&entry.value));
+        self.reads.insert(key.to_owned(), read);
         Ok(value)
     }
 
@@ -128,8 +128,8 @@ impl Transaction {
     /// [`Conflict`] if something did, or if there is no longer room for the writes: run again, it will learn why.
     pub fn commit(self) -> Result<(), Conflict> {
         let mut state = self.namespace.lock();
-        let version_of = |key: &String| state.entries.get(key).map_or(ABSENT, |entry| entry.version);
-        let unchanged = self.reads.iter().all(|(key, version)| version_of(key) == *version)
+        let version = |entry: Option<&Entry>| entry.map(|entry| entry.version);
+        let unchanged = self.reads.iter().all(|(key, read)| version(state.entries.get(key)) == version(read.as_ref()))
             && self.listed.is_none_or(|shape| shape == state.shape);
         if !unchanged {
             return Err(Conflict);
@@ -288,7 +288,7 @@ mod tests {
     fn keys_are_listed_in_order_after_the_given_one() {
         let space = namespace(Quota::default());
         let mut setup = space.begin();
-        ["b/2", "a", "b/1", "b/3", "c"].map(|key| setup.set(key, b"").unwrap());
+        ["b/2", "a", "b/1", "b/3", "c"].iter().for_each(|key| setup.set(key, b"").unwrap());
         setup.commit().unwrap();
         let mut listing = space.begin();
         assert_eq!(listing.keys("b/", None), ["b/1", "b/2", "b/3"]);
