@@ -14,7 +14,7 @@ use super::limits::{MAX_BOUNDARY_BYTES, MAX_HANDLES, MAX_REUSES, YIELD_FUEL};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use wasmtime::component::Component;
-use wasmtime::{Store, Trap};
+use wasmtime::{PoolConcurrencyLimitError, Store, Trap};
 
 /// What an instance is asked.
 pub(super) enum Question<'a> {
@@ -210,6 +210,9 @@ impl Live {
 fn classify(error: &wasmtime::Error, refused: bool, memory: usize, fuel: u64) -> (FaultCode, String) {
     if let Some(fault) = error.downcast_ref::<HostFault>() {
         return (fault.code, fault.message.clone());
+    }
+    if error.is::<PoolConcurrencyLimitError>() {
+        return (FaultCode::Memory, format!("the hub has no room for another instance: {}", error.root_cause()));
     }
     if refused {
         return (FaultCode::Memory, format!("was refused memory beyond {memory} bytes, then: {}", error.root_cause()));
