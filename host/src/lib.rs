@@ -7,6 +7,7 @@ pub mod config;
 pub mod event;
 pub mod http;
 pub mod hub;
+pub mod kv;
 pub mod log;
 pub mod metrics;
 pub mod plugin;

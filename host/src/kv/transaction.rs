@@ -1,0 +1,397 @@
+//! One transaction: what it read, what it would write, and the check at its commit. Knows nothing of who runs it.
+
+use super::{Entry, KvError, MAX_KEY_BYTES, MAX_KEYS_LISTED, MAX_KEYS_TOUCHED, Namespace, State};
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry as MapEntry;
+use std::ops::Bound;
+use std::sync::Arc;
+
+/// Reads and writes that commit together. Dropped without a commit, it leaves no trace.
+#[derive(Debug)]
+pub struct Transaction {
+    namespace: Arc<Namespace>,
+    /// What each key held when it was first read, and goes on holding here: two readings that differ could both be gone
+    /// again at the commit. None: it was not there.
+    reads: BTreeMap<String, Option<Entry>>,
+    /// The shape of the namespace when its keys were first listed. Coarse (any key made or removed since is a
+    /// conflict), and in exchange of a fixed size however often a plugin lists.
+    listed: Option<u64>,
+    writes: BTreeMap<String, Write>,
+    /// By how much the writes would change the size of the namespace, as it was when each was made.
+    growth: Growth,
+}
+
+#[derive(Debug)]
+struct Write {
+    /// None removes the key.
+    value: Option<Arc<[u8]>>,
+    /// The size of the committed value that it takes the place of.
+    replaces: Option<usize>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Growth {
+    bytes: isize,
+    keys: isize,
+}
+
+/// Another transaction committed first and changed what this one had read: run it again from the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("another call changed the same keys first")]
+pub struct Conflict;
+
+impl Transaction {
+    pub(super) fn new(namespace: Arc<Namespace>) -> Self {
+        Self { namespace, reads: BTreeMap::new(), listed: None, writes: BTreeMap::new(), growth: Growth::default() }
+    }
+
+    /// The value at `key`.
+    ///
+    /// # Errors
+    /// A key out of bounds, or one too many.
+    pub fn get(&mut self, key: &str) -> Result<Option<Arc<[u8]>>, KvError> {
+        check_key(key)?;
+        if let Some(written) = self.writes.get(key) {
+            return Ok(written.value.clone());
+        }
+        if let Some(read) = self.reads.get(key) {
+            return Ok(read.as_ref().map(|entry| Arc::clone(&entry.value)));
+        }
+        if self.reads.len() >= MAX_KEYS_TOUCHED {
+            return Err(KvError::TooManyKeys);
+        }
+        let read = self.namespace.lock().entries.get(key).cloned();
+        let value = read.as_ref().map(|entry| Arc::clone(&entry.value));
+        self.reads.insert(key.to_owned(), read);
+        Ok(value)
+    }
+
+    /// Writes `value` at `key`.
+    ///
+    /// # Errors
+    /// A key out of bounds, or a namespace that would be over its quota: that depends on what others have committed by
+    /// now, and is the one answer that a later conflict does not check.
+    pub fn set(&mut self, key: &str, value: &[u8]) -> Result<(), KvError> {
+        self.write(key, Some(value))
+    }
+
+    /// Removes `key`, if it is there.
+    ///
+    /// # Errors
+    /// A key out of bounds, or one too many.
+    pub fn delete(&mut self, key: &str) -> Result<(), KvError> {
+        self.write(key, None)
+    }
+
+    /// Keys that begin with `prefix`, in order, after `after`; at most [`MAX_KEYS_LISTED`].
+    pub fn keys(&mut self, prefix: &str, after: Option<&str>) -> Vec<String> {
+        let from = match after {
+            Some(after) if after >= prefix => Bound::Excluded(after),
+            _ => Bound::Included(prefix),
+        };
+        let range = (from, Bound::Unbounded);
+        let state = self.namespace.lock();
+        self.listed.get_or_insert(state.shape);
+        let in_prefix = |key: &&String| key.starts_with(prefix);
+        let committed = state.entries.range::<str, _>(range).map(|(key, _)| key).take_while(in_prefix);
+        let kept = committed.filter(|key| !self.writes.contains_key(*key)).take(MAX_KEYS_LISTED);
+        let written = self.writes.range::<str, _>(range).take_while(|(key, _)| key.starts_with(prefix));
+        let made = written.filter(|(_, write)| write.value.is_some()).map(|(key, _)| key).take(MAX_KEYS_LISTED);
+        let mut keys: Vec<String> = kept.chain(made).cloned().collect();
+        keys.sort_unstable();
+        keys.truncate(MAX_KEYS_LISTED);
+        keys
+    }
+
+    /// Adds `delta` to the number at `key`, 0 if there is none, and gives the sum.
+    ///
+    /// # Errors
+    /// As [`Transaction::set`], and where the value is not a number or the sum does not fit.
+    pub fn increment(&mut self, key: &str, delta: i32) -> Result<i64, KvError> {
+        let value = match self.get(key)? {
+            Some(value) => number(&value)?,
+            None => 0,
+        };
+        let sum = value.checked_add(i64::from(delta)).ok_or(KvError::Overflow { value, delta })?;
+        self.set(key, sum.to_string().as_bytes())?;
+        Ok(sum)
+    }
+
+    /// Whether nothing would change by its commit; it may still fail, where what it read has changed since.
+    pub fn is_read_only(&self) -> bool {
+        self.writes.is_empty()
+    }
+
+    /// Applies the writes if nothing that was read has changed, all at once.
+    ///
+    /// # Errors
+    /// [`Conflict`] if something did, or if there is no longer room for the writes: run again, it will learn why.
+    pub fn commit(self) -> Result<(), Conflict> {
+        let mut state = self.namespace.lock();
+        let version = |entry: Option<&Entry>| entry.map(|entry| entry.version);
+        let unchanged = self.reads.iter().all(|(key, read)| version(state.entries.get(key)) == version(read.as_ref()))
+            && self.listed.is_none_or(|shape| shape == state.shape);
+        if !unchanged {
+            return Err(Conflict);
+        }
+        if self.writes.is_empty() {
+            return Ok(());
+        }
+        let (bytes, keys) = self.after(&state);
+        if bytes > self.namespace.quota.bytes || keys > self.namespace.quota.keys {
+            return Err(Conflict);
+        }
+        state.apply(self.writes, bytes);
+        Ok(())
+    }
+
+    fn write(&mut self, key: &str, value: Option<&[u8]>) -> Result<(), KvError> {
+        check_key(key)?;
+        let old = self.writes.get(key);
+        if old.is_none() && self.writes.len() >= MAX_KEYS_TOUCHED {
+            return Err(KvError::TooManyKeys);
+        }
+        let state = self.namespace.lock();
+        let replaces = match old {
+            Some(old) => old.replaces,
+            None => state.entries.get(key).map(|entry| entry.value.len()),
+        };
+        let undone = old.map_or(Growth::default(), |old| Growth::of(key, old.value.as_deref(), replaces));
+        let added = Growth::of(key, value, replaces);
+        let growth = Growth {
+            bytes: self.growth.bytes - undone.bytes + added.bytes,
+            keys: self.growth.keys - undone.keys + added.keys,
+        };
+        let bytes = state.bytes.saturating_add_signed(growth.bytes);
+        let keys = state.entries.len().saturating_add_signed(growth.keys);
+        drop(state);
+        let quota = self.namespace.quota;
+        if value.is_some() && (bytes > quota.bytes || keys > quota.keys) {
+            return Err(KvError::Quota { bytes, keys, quota });
+        }
+        self.growth = growth;
+        self.writes.insert(key.to_owned(), Write { value: value.map(Arc::from), replaces });
+        Ok(())
+    }
+
+    /// The bytes and keys that the namespace would hold.
+    fn after(&self, state: &State) -> (usize, usize) {
+        let (mut bytes, mut keys) = (state.bytes, state.entries.len());
+        for (key, write) in &self.writes {
+            let replaces = state.entries.get(key).map(|entry| entry.value.len());
+            let growth = Growth::of(key, write.value.as_deref(), replaces);
+            bytes = bytes.saturating_add_signed(growth.bytes);
+            keys = keys.saturating_add_signed(growth.keys);
+        }
+        (bytes, keys)
+    }
+}
+
+impl Growth {
+    fn of(key: &str, value: Option<&[u8]>, replaces: Option<usize>) -> Self {
+        // A quota is far below what a signed size holds, and so is every value that passed one.
+        let weight = |length: usize| (key.len() + length) as isize;
+        Self {
+            bytes: value.map_or(0, |value| weight(value.len())) - replaces.map_or(0, weight),
+            keys: isize::from(value.is_some()) - isize::from(replaces.is_some()),
+        }
+    }
+}
+
+impl State {
+    fn apply(&mut self, writes: BTreeMap<String, Write>, bytes: usize) {
+        let mut reshaped = false;
+        self.version += 1;
+        for (key, write) in writes {
+            let Some(value) = write.value else {
+                reshaped |= self.entries.remove(&key).is_some();
+                continue;
+            };
+            let entry = Entry { value, version: self.version };
+            match self.entries.entry(key) {
+                MapEntry::Occupied(mut old) => drop(old.insert(entry)),
+                MapEntry::Vacant(place) => {
+                    place.insert(entry);
+                    reshaped = true;
+                }
+            }
+        }
+        if reshaped {
+            self.shape = self.version;
+        }
+        self.bytes = bytes;
+    }
+}
+
+fn check_key(key: &str) -> Result<(), KvError> {
+    if key.is_empty() || key.len() > MAX_KEY_BYTES { Err(KvError::Key(key.len())) } else { Ok(()) }
+}
+
+fn number(value: &[u8]) -> Result<i64, KvError> {
+    let text = str::from_utf8(value).ok();
+    text.and_then(|text| text.parse().ok()).ok_or_else(|| {
+        let shown: String = String::from_utf8_lossy(value).chars().take(40).collect();
+        KvError::NotANumber(format!("{shown:?}"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Quota, Store};
+    use super::*;
+    use proptest::prelude::*;
+
+    fn namespace(quota: Quota) -> Arc<Namespace> {
+        Store::new(quota).namespace("test")
+    }
+
+    #[test]
+    fn a_transaction_sees_what_is_committed_and_its_own_writes() {
+        let space = namespace(Quota::default());
+        let mut first = space.begin();
+        first.set("a", b"1").unwrap();
+        assert_eq!(first.get("a").unwrap().as_deref(), Some(&b"1"[..]));
+        assert_eq!(space.begin().get("a").unwrap(), None);
+        first.commit().unwrap();
+        let mut second = space.begin();
+        second.delete("a").unwrap();
+        second.set("b", b"2").unwrap();
+        assert_eq!((second.get("a").unwrap(), second.keys("", None)), (None, vec!["b".to_owned()]));
+        drop(second);
+        assert_eq!(space.begin().keys("", None), ["a"]);
+    }
+
+    #[test]
+    fn the_first_committer_wins() {
+        let space = namespace(Quota::default());
+        let (mut first, mut second) = (space.begin(), space.begin());
+        assert_eq!((first.increment("n", 1).unwrap(), second.increment("n", 1).unwrap()), (1, 1));
+        assert_eq!((first.commit(), second.commit()), (Ok(()), Err(Conflict)));
+        let mut again = space.begin();
+        assert_eq!(again.increment("n", 1).unwrap(), 2);
+        again.commit().unwrap();
+    }
+
+    #[test]
+    fn a_new_key_is_a_conflict_for_whoever_listed_them() {
+        let space = namespace(Quota::default());
+        let mut counter = space.begin();
+        let count = counter.keys("k", None).len().to_string();
+        counter.set("count", count.as_bytes()).unwrap();
+        let mut maker = space.begin();
+        maker.set("k1", b"").unwrap();
+        maker.commit().unwrap();
+        assert_eq!(counter.commit(), Err(Conflict));
+    }
+
+    #[test]
+    fn keys_are_listed_in_order_after_the_given_one() {
+        let space = namespace(Quota::default());
+        let mut setup = space.begin();
+        ["b/2", "a", "b/1", "b/3", "c"].iter().for_each(|key| setup.set(key, b"").unwrap());
+        setup.commit().unwrap();
+        let mut listing = space.begin();
+        assert_eq!(listing.keys("b/", None), ["b/1", "b/2", "b/3"]);
+        assert_eq!(listing.keys("b/", Some("b/1")), ["b/2", "b/3"]);
+        assert_eq!(listing.keys("b/", Some("a")), ["b/1", "b/2", "b/3"]);
+        assert!(listing.keys("b/", Some("c")).is_empty() && listing.keys("x", None).is_empty());
+    }
+
+    #[test]
+    fn numbers_are_decimal_text() {
+        let mut numbers = namespace(Quota::default()).begin();
+        assert_eq!(numbers.increment("n", -5), Ok(-5));
+        assert_eq!(numbers.get("n").unwrap().as_deref(), Some(&b"-5"[..]));
+        numbers.set("max", i64::MAX.to_string().as_bytes()).unwrap();
+        assert_eq!(numbers.increment("max", 1), Err(KvError::Overflow { value: i64::MAX, delta: 1 }));
+        numbers.set("text", b"\xffabc").unwrap();
+        assert!(matches!(numbers.increment("text", 1), Err(KvError::NotANumber(_))));
+    }
+
+    #[test]
+    fn quotas_hold_within_a_call_and_at_the_commit() {
+        let space = namespace(Quota { bytes: 10, keys: 2 });
+        let mut first = space.begin();
+        first.set("a", b"12345678").unwrap();
+        assert!(matches!(first.set("b", b"1"), Err(KvError::Quota { bytes: 11, keys: 2, .. })));
+        first.set("a", b"1").unwrap();
+        first.set("b", b"1").unwrap();
+        assert!(matches!(first.set("c", b""), Err(KvError::Quota { keys: 3, .. })));
+        first.delete("a").unwrap();
+        first.set("c", b"1").unwrap();
+        let mut second = space.begin();
+        second.set("d", b"12345678").unwrap();
+        first.commit().unwrap();
+        assert_eq!(second.commit(), Err(Conflict));
+        assert_eq!(space.size(), super::super::Size { bytes: 4, keys: 2 });
+        assert!(matches!(space.begin().set("", b""), Err(KvError::Key(0))));
+        assert!(matches!(space.begin().get(&"k".repeat(257)), Err(KvError::Key(257))));
+    }
+
+    #[derive(Debug, Clone)]
+    enum Op {
+        Get(u8),
+        Set(u8, u8),
+        Delete(u8),
+        Increment(u8),
+        Keys,
+    }
+
+    fn run(op: &Op, transaction: &mut Transaction) -> String {
+        let key = |k: &u8| format!("k{k}");
+        match op {
+            Op::Get(k) => format!("{:?}", transaction.get(&key(k))),
+            Op::Set(k, v) => format!("{:?}", transaction.set(&key(k), v.to_string().as_bytes())),
+            Op::Delete(k) => format!("{:?}", transaction.delete(&key(k))),
+            Op::Increment(k) => format!("{:?}", transaction.increment(&key(k), 1)),
+            Op::Keys => format!("{:?}", transaction.keys("k", None)),
+        }
+    }
+
+    fn op() -> impl Strategy<Value = Op> {
+        prop_oneof![
+            (0..4u8).prop_map(Op::Get),
+            (0..4u8, 0..9u8).prop_map(|(k, v)| Op::Set(k, v)),
+            (0..4u8).prop_map(Op::Delete),
+            (0..4u8).prop_map(Op::Increment),
+            Just(Op::Keys),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_the_interleaving_those_that_commit_ran_as_if_one_after_another(
+            scripts in prop::collection::vec(prop::collection::vec(op(), 0..6), 1..5),
+            schedule in prop::collection::vec(0..5usize, 0..40),
+        ) {
+            let space = namespace(Quota::default());
+            let mut running: Vec<_> = scripts.iter().map(|ops| (Some(space.begin()), ops.iter(), Vec::new())).collect();
+            let mut committed = Vec::new();
+            let rest = (0..scripts.len()).flat_map(|one| [one; 7]);
+            for one in schedule.into_iter().filter(|one| *one < scripts.len()).chain(rest) {
+                let (transaction, ops, answers) = &mut running[one];
+                match (ops.next(), transaction.as_mut()) {
+                    (Some(op), Some(open)) => answers.push(run(op, open)),
+                    (None, Some(_)) => {
+                        if transaction.take().is_some_and(|open| open.commit().is_ok()) {
+                            committed.push(one);
+                        }
+                    }
+                    (_, None) => {}
+                }
+            }
+            let serial = namespace(Quota::default());
+            for one in committed {
+                let mut transaction = serial.begin();
+                let answers: Vec<_> = scripts[one].iter().map(|op| run(op, &mut transaction)).collect();
+                prop_assert_eq!(&answers, &running[one].2);
+                transaction.commit().unwrap();
+            }
+            let all = |space: &Arc<Namespace>| {
+                let mut reader = space.begin();
+                reader.keys("", None).into_iter().map(|key| (reader.get(&key).unwrap(), key)).collect::<Vec<_>>()
+            };
+            prop_assert_eq!(all(&space), all(&serial));
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! Between the hub's types and those of the contract. Towards a guest nothing is copied: the contract's event borrows
+//! the log's texts.
+
+use super::bindings::handler::busway::plugin::types;
+use super::fault::{Failure, FailureKind};
+use super::host::printable;
+use crate::event::{Event, EventError, EventFilter, Glob, NewEvent};
+use serde_json::value::RawValue;
+
+/// The lists of an event, borrowed: what [`Lists::event`] needs somewhere to point to.
+pub(super) struct Lists<'a> {
+    event: &'a Event,
+    tags: Vec<&'a str>,
+    extensions: Vec<(&'a str, &'a str)>,
+}
+
+impl<'a> Lists<'a> {
+    pub(super) fn of(event: &'a Event) -> Self {
+        let meta = &event.metadata;
+        Self {
+            event,
+            tags: meta.tags.iter().map(String::as_str).collect(),
+            extensions: meta.extensions.iter().map(|(name, value)| (name.as_str(), value.get())).collect(),
+        }
+    }
+
+    pub(super) fn event(&self) -> types::Event<'_> {
+        let meta = &self.event.metadata;
+        types::Event {
+            seq: self.event.seq,
+            type_: &self.event.event_type,
+            data: self.event.data.get(),
+            metadata: types::Metadata {
+                event_id: &meta.event_id,
+                // Before 1970 there are no events; a publisher who says otherwise gets the first moment of it.
+                timestamp: u64::try_from(meta.timestamp.timestamp_micros()).unwrap_or(0),
+                correlation_id: meta.correlation_id.as_deref(),
+                causation_id: meta.causation_id.as_deref(),
+                source: meta.source.as_deref(),
+                tags: &self.tags,
+                hops: meta.hops,
+                extensions: &self.extensions,
+            },
+        }
+    }
+}
+
+/// The bytes of an event that a guest hands over.
+pub(super) fn weight(event: &types::NewEvent) -> usize {
+    event.type_.len()
+        + event.data.len()
+        + event.tags.iter().map(String::len).sum::<usize>()
+        + event.extensions.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>()
+}
+
+/// What a guest publishes, not admitted yet.
+pub(super) fn new_event(event: types::NewEvent) -> Result<NewEvent, EventError> {
+    let mut new = NewEvent::new(event.type_).raw_data(json("event.data", "data", event.data)?);
+    for tag in event.tags {
+        new = new.tag(tag);
+    }
+    for (name, value) in event.extensions {
+        let value = json("event.extensions", &format!("extensions.{name}"), value)?;
+        new = new.extension(name, value);
+    }
+    if let Some(id) = event.correlation_id {
+        new = new.correlation_id(id);
+    }
+    Ok(new)
+}
+
+fn json(code: &'static str, field: &str, text: String) -> Result<Box<RawValue>, EventError> {
+    RawValue::from_string(text).map_err(|error| EventError {
+        code,
+        field: field.to_owned(),
+        expected: "JSON (RFC 8259)".to_owned(),
+        found: error.to_string(),
+    })
+}
+
+pub(super) fn failure(failure: types::Failure) -> Failure {
+    Failure {
+        kind: match failure.kind {
+            types::FailureKind::Retry => FailureKind::Retry,
+            types::FailureKind::Reject => FailureKind::Reject,
+        },
+        message: printable(&failure.message).into_owned(),
+        retry_after_ms: failure.retry_after_ms,
+    }
+}
+
+/// A subscription as a filter. In the contract an empty list is no constraint; in a filter an absent one is.
+pub(super) fn subscription(subscription: types::Subscription) -> Result<EventFilter, String> {
+    let filter = EventFilter {
+        event_types: globs("event-types", subscription.event_types)?,
+        source_patterns: globs("source-patterns", subscription.source_patterns)?,
+        required_tags: subscription.required_tags,
+        excluded_tags: subscription.excluded_tags,
+    };
+    filter.normalised().map_err(|error| error.to_string())
+}
+
+fn globs(field: &str, texts: Vec<String>) -> Result<Option<Vec<Glob>>, String> {
+    if texts.is_empty() {
+        return Ok(None);
+    }
+    let parsed: Result<Vec<Glob>, _> = texts.iter().map(|text| text.parse()).collect();
+    parsed.map(Some).map_err(|error| format!("{field}: {error}"))
+}

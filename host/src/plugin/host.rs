@@ -1,0 +1,141 @@
+//! What a guest may call. [`add_to_linker`] is the one list of it, each interface is a file of its own below, and all of
+//! them work on [`Guest`], the data of an instance's store.
+//!
+//! Every interface is always there: toolchains of languages with a runtime import all of them. What is not granted
+//! answers the guest with an error that says so. Nothing here has an effect: what a call would publish and write is
+//! collected in its [`Call`], and its caller decides (I8).
+
+mod config;
+mod kv;
+mod logging;
+mod publisher;
+mod stdio;
+mod wasi;
+
+pub use logging::{Level, LogLine};
+pub(super) use logging::{Throttle, printable};
+
+use super::Name;
+use super::bindings::handler::HandlerPlugin;
+use super::fault::FaultCode;
+use super::grants::Grants;
+use super::limits::{Limiter, Limits, MAX_BOUNDARY_BYTES, MAX_REFUSALS, YIELD_HOST_BYTES};
+use super::stats::Stats;
+use crate::event::Event;
+use crate::kv::{Namespace, Transaction};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use stdio::Stdio;
+use wasmtime::component::{HasSelf, Linker, ResourceTable};
+use wasmtime_wasi::WasiCtx;
+
+/// Links everything that a guest may call.
+pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
+    HandlerPlugin::add_to_linker::<Guest, HasSelf<Guest>>(linker, |guest| guest)?;
+    wasi::add_to_linker(linker)
+}
+
+/// What all instances of one version share.
+#[derive(Clone)]
+pub(super) struct Context {
+    pub(super) name: Name,
+    pub(super) grants: Grants,
+    pub(super) config: BTreeMap<String, String>,
+    pub(super) limits: Limits,
+    pub(super) namespace: Arc<Namespace>,
+    pub(super) stats: Arc<Stats>,
+    pub(super) throttle: Arc<Throttle>,
+}
+
+/// The data of an instance's store.
+pub(super) struct Guest {
+    pub(super) context: Arc<Context>,
+    pub(super) limiter: Limiter,
+    pub(super) call: Call,
+    resources: ResourceTable,
+    /// Made when the guest first uses WASI: most calls never do, and it is dearer than the rest of a small call.
+    wasi: Option<Box<(WasiCtx, Stdio)>>,
+}
+
+impl Guest {
+    pub(super) fn new(context: Arc<Context>) -> Self {
+        let limiter = Limiter::new(context.limits.memory);
+        Self { context, limiter, call: Call::default(), resources: wasi::resources(), wasi: None }
+    }
+
+    /// What the guest wrote to stdout and stderr since this was last asked.
+    pub(super) fn take_output(&mut self) -> (String, String) {
+        self.wasi.as_ref().map(|wasi| (wasi.1.stdout.take(), wasi.1.stderr.take())).unwrap_or_default()
+    }
+
+    /// Counts `bytes` that the guest handed over, and gives the thread back now and then.
+    async fn spend(&mut self, bytes: usize) -> wasmtime::Result<()> {
+        self.call.handed_over = self.call.handed_over.saturating_add(bytes);
+        if self.call.handed_over > MAX_BOUNDARY_BYTES {
+            let message = format!("passed more than {MAX_BOUNDARY_BYTES} bytes to the host in one call");
+            return Err(HostFault { code: FaultCode::Lift, message }.into());
+        }
+        self.work(bytes).await;
+        Ok(())
+    }
+
+    /// Gives the thread back when the host has worked long enough for the guest: host calls burn no fuel.
+    async fn work(&mut self, bytes: usize) {
+        self.call.unyielded += bytes;
+        if self.call.unyielded >= YIELD_HOST_BYTES {
+            self.call.unyielded = 0;
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Counts something refused; ends the call of a guest that does not read its errors.
+    fn refuse(&mut self, code: FaultCode, reason: &str) -> wasmtime::Result<()> {
+        self.context.stats.refused(code);
+        self.call.refusals += 1;
+        if self.call.refusals <= MAX_REFUSALS {
+            return Ok(());
+        }
+        let message = format!("went on after {MAX_REFUSALS} refusals in one call, the last one: {reason}");
+        Err(HostFault { code, message }.into())
+    }
+}
+
+/// What one call has done so far. Dropped, it leaves no trace.
+#[derive(Default)]
+pub(super) struct Call {
+    /// The event that is handled; absent in a call that may not publish.
+    cause: Option<Cause>,
+    pub(super) outbox: Vec<Event>,
+    outbox_bytes: usize,
+    pub(super) transaction: Option<Transaction>,
+    /// Where log lines go besides the log.
+    pub(super) lines: Option<Vec<LogLine>>,
+    handed_over: usize,
+    unyielded: usize,
+    refusals: u32,
+}
+
+impl Call {
+    /// A call that may publish what `event` brings about.
+    pub(super) fn caused_by(event: &Event) -> Self {
+        let meta = &event.metadata;
+        let cause =
+            Cause { event_id: meta.event_id.clone(), correlation_id: meta.correlation_id.clone(), hops: meta.hops };
+        Self { cause: Some(cause), ..Self::default() }
+    }
+}
+
+/// What an emitted event takes over from the one that caused it.
+struct Cause {
+    event_id: String,
+    correlation_id: Option<String>,
+    hops: u32,
+}
+
+/// Why the host ends a call from inside a host call.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub(super) struct HostFault {
+    pub(super) code: FaultCode,
+    pub(super) message: String,
+}

@@ -1,0 +1,15 @@
+//! `busway:plugin/config`: the settings that the operator gave the plugin, as far as they are granted.
+
+use super::Guest;
+use crate::plugin::bindings::handler::busway::plugin::config;
+
+impl config::Host for Guest {
+    fn get(&mut self, key: String) -> wasmtime::Result<Option<String>> {
+        if let Err(denied) = self.context.grants.config(&key) {
+            // The contract has no error here: not granted is the same as not set, so the log says which it was.
+            tracing::debug!(target: "plugin", plugin = %self.context.name, %key, "config: {denied}");
+            return Ok(None);
+        }
+        Ok(self.context.config.get(&key).cloned())
+    }
+}

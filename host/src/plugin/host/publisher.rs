@@ -1,0 +1,74 @@
+//! `busway:plugin/publisher`: events go into the call's outbox. Who, when, why and how far along a chain is written
+//! here, so that a guest can forge none of it.
+
+use super::{Guest, HostFault};
+use crate::event::{Event, EventError, NewEvent};
+use crate::plugin::bindings::handler::busway::plugin::publisher::{self, PublishCode, PublishError};
+use crate::plugin::bindings::handler::busway::plugin::types;
+use crate::plugin::convert;
+use crate::plugin::fault::FaultCode;
+use crate::plugin::limits::MAX_HOPS;
+
+impl publisher::Host for Guest {
+    async fn publish(&mut self, event: types::NewEvent) -> wasmtime::Result<Result<String, PublishError>> {
+        self.spend(convert::weight(&event)).await?;
+        if let Err(denied) = self.context.grants.publish(&event.type_) {
+            return self.turn_down(PublishCode::Denied, denied.to_string());
+        }
+        let event = match convert::new_event(event).and_then(NewEvent::admit) {
+            Ok(event) => event,
+            Err(EventError { field, expected, found, .. }) => {
+                let message = format!("{field}: expected {expected}, found {found}");
+                return self.turn_down(PublishCode::Invalid, message);
+            }
+        };
+        let Some(event) = self.with_cause(event)? else {
+            return self.turn_down(PublishCode::Denied, "denied: this call may not publish".into());
+        };
+        let limits = &self.context.limits;
+        let bytes = self.call.outbox_bytes + event.weight();
+        if self.call.outbox.len() >= limits.outbox_events || bytes > limits.outbox_bytes {
+            let (most, room) = (limits.outbox_events, limits.outbox_bytes);
+            let message = format!("the outbox is full: at most {most} events and {room} bytes in one call");
+            return self.turn_down(PublishCode::Limit, message);
+        }
+        let id = event.metadata.event_id.clone();
+        self.call.outbox_bytes = bytes;
+        self.call.outbox.push(event);
+        Ok(Ok(id))
+    }
+}
+
+impl types::Host for Guest {}
+
+impl Guest {
+    fn turn_down(&mut self, code: PublishCode, message: String) -> wasmtime::Result<Result<String, PublishError>> {
+        match code {
+            PublishCode::Denied => self.refuse(FaultCode::Denied, &message)?,
+            PublishCode::Limit => self.refuse(FaultCode::Outbox, &message)?,
+            PublishCode::Invalid => {}
+        }
+        Ok(Err(PublishError { code, message }))
+    }
+
+    /// None in a call without a cause, such as `describe`.
+    fn with_cause(&self, mut event: Event) -> wasmtime::Result<Option<Event>> {
+        let Some(cause) = &self.call.cause else { return Ok(None) };
+        let hops = cause.hops + 1;
+        if hops > MAX_HOPS {
+            let message = format!(
+                "would publish {:?} as the {hops}th of a chain of causes, at most {MAX_HOPS} are allowed: plugins that trigger each other, or one that triggers itself",
+                event.event_type
+            );
+            return Err(HostFault { code: FaultCode::Loop, message }.into());
+        }
+        let meta = &mut event.metadata;
+        meta.hops = hops;
+        meta.source = Some(format!("plugin/{}", self.context.name));
+        meta.causation_id = Some(cause.event_id.clone());
+        if meta.correlation_id.is_none() {
+            meta.correlation_id.clone_from(&cause.correlation_id);
+        }
+        Ok(Some(event))
+    }
+}

@@ -1,0 +1,247 @@
+//! One call into an instance: under fuel, a deadline, limits of memory, stack and bytes. What went wrong comes out as a
+//! typed [`Fault`]; nothing a guest does comes out as a panic or an error of wasmtime's.
+//!
+//! Knows nothing of versions, statistics or what a call is for. Start reading at [`Instances::call`].
+
+use super::bindings::filter::exports::busway::plugin::filter::Description as FilterDescription;
+use super::bindings::filter::{FilterPlugin, FilterPluginPre};
+use super::bindings::handler::busway::plugin::types;
+use super::bindings::handler::exports::busway::plugin::handler::{Delivery, Description as HandlerDescription};
+use super::bindings::handler::{HandlerPlugin, HandlerPluginPre};
+use super::fault::{Fault, FaultCode};
+use super::host::{Call, Context, Guest, HostFault, printable};
+use super::limits::{MAX_BOUNDARY_BYTES, MAX_HANDLES, MAX_REUSES, YIELD_FUEL};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use wasmtime::component::Component;
+use wasmtime::{PoolConcurrencyLimitError, Store, Trap};
+
+/// What an instance is asked.
+pub(super) enum Question<'a> {
+    Describe,
+    Handle(types::Event<'a>, u32),
+    Matches(types::Event<'a>, Option<&'a str>),
+}
+
+/// What it answers.
+pub(super) enum Answer {
+    Handler(HandlerDescription),
+    Filter(FilterDescription),
+    Handled(Result<(), types::Failure>),
+    Matched(Result<bool, String>),
+}
+
+/// What a call may use up.
+pub(super) struct Budget {
+    pub(super) fuel: u64,
+    pub(super) deadline: Duration,
+}
+
+/// What a call used up.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Fuel, start code included where the instance is fresh.
+    pub fuel: u64,
+    /// Wall clock.
+    pub elapsed: Duration,
+    /// Bytes of memory that the instance had at the end.
+    pub memory: usize,
+}
+
+/// How a call ended.
+pub(super) struct Ended {
+    pub(super) answer: Result<Answer, Fault>,
+    pub(super) call: Call,
+    pub(super) usage: Usage,
+    pub(super) stdout: String,
+    pub(super) stderr: String,
+}
+
+/// A component that is linked and has every export of its world.
+#[derive(Clone)]
+pub(super) enum Linked {
+    Handler(HandlerPluginPre<Guest>),
+    Filter(FilterPluginPre<Guest>),
+}
+
+enum Exports {
+    Handler(HandlerPlugin),
+    Filter(FilterPlugin),
+}
+
+struct Live {
+    store: Store<Guest>,
+    exports: Option<Exports>,
+    calls: u32,
+}
+
+/// Makes instances of one version, and keeps them where they are to be reused.
+pub(super) struct Instances {
+    linked: Linked,
+    context: Arc<Context>,
+    /// At most so many wait for a call; 0: every call has a new one.
+    keep: usize,
+    idle: Mutex<Vec<Live>>,
+}
+
+impl Linked {
+    fn component(&self) -> &Component {
+        match self {
+            Self::Handler(pre) => pre.instance_pre().component(),
+            Self::Filter(pre) => pre.instance_pre().component(),
+        }
+    }
+}
+
+impl Instances {
+    pub(super) fn new(linked: Linked, context: Arc<Context>, keep: usize) -> Self {
+        Self { linked, context, keep, idle: Mutex::default() }
+    }
+
+    pub(super) fn context(&self) -> &Arc<Context> {
+        &self.context
+    }
+
+    /// Asks an instance. Dropping the future ends the call.
+    pub(super) async fn call(&self, question: Question<'_>, budget: &Budget, call: Call) -> Ended {
+        let began = Instant::now();
+        let mut live = self.take();
+        live.store.data_mut().call = call;
+        let answer = match live.refuel(budget.fuel) {
+            Ok(()) => tokio::time::timeout_at((began + budget.deadline).into(), live.ask(&self.linked, question)).await,
+            Err(error) => Ok(Err(error)),
+        };
+        let usage = Usage {
+            fuel: budget.fuel.saturating_sub(live.store.get_fuel().unwrap_or(0)),
+            elapsed: began.elapsed(),
+            memory: live.store.data().limiter.memory(),
+        };
+        let (stdout, stderr) = live.store.data_mut().take_output();
+        let call = std::mem::take(&mut live.store.data_mut().call);
+        let answer = match answer {
+            Ok(Ok(answer)) => {
+                self.keep(live);
+                Ok(answer)
+            }
+            // A store that trapped or stopped in the middle is not to be trusted: it is dropped here.
+            Ok(Err(error)) => Err(live.explain(&error, budget, &stderr)),
+            Err(_) => Err(over(budget.deadline, &stderr)),
+        };
+        Ended { answer, call, usage, stdout, stderr }
+    }
+
+    fn take(&self) -> Live {
+        if self.keep > 0
+            && let Some(live) = self.lock().pop()
+        {
+            return live;
+        }
+        Live::new(self.linked.component().engine(), Arc::clone(&self.context))
+    }
+
+    fn keep(&self, mut live: Live) {
+        live.calls += 1;
+        let guest = live.store.data_mut();
+        // A refusal that the guest lived with must not put a name to a later trap.
+        guest.limiter.take_refused();
+        if self.keep == 0 || live.calls >= MAX_REUSES || guest.limiter.is_grown() {
+            return;
+        }
+        let mut idle = self.lock();
+        if idle.len() < self.keep {
+            idle.push(live);
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Live>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Live {
+    fn new(engine: &wasmtime::Engine, context: Arc<Context>) -> Self {
+        let mut store = Store::new(engine, Guest::new(context));
+        store.limiter(|guest| &mut guest.limiter);
+        store.set_hostcall_fuel(MAX_BOUNDARY_BYTES);
+        store.set_max_component_handles(MAX_HANDLES);
+        Self { store, exports: None, calls: 0 }
+    }
+
+    fn refuel(&mut self, fuel: u64) -> wasmtime::Result<()> {
+        self.store.set_fuel(fuel)?;
+        self.store.fuel_async_yield_interval(Some(YIELD_FUEL))
+    }
+
+    async fn ask(&mut self, linked: &Linked, question: Question<'_>) -> wasmtime::Result<Answer> {
+        if self.exports.is_none() {
+            // Start code runs here, under the same fuel and deadline.
+            self.exports = Some(match linked {
+                Linked::Handler(pre) => Exports::Handler(pre.instantiate_async(&mut self.store).await?),
+                Linked::Filter(pre) => Exports::Filter(pre.instantiate_async(&mut self.store).await?),
+            });
+        }
+        let store = &mut self.store;
+        match (&self.exports, question) {
+            (Some(Exports::Handler(plugin)), Question::Describe) => {
+                plugin.busway_plugin_handler().call_describe(store).await.map(Answer::Handler)
+            }
+            (Some(Exports::Handler(plugin)), Question::Handle(event, attempt)) => {
+                let delivery = Delivery { attempt };
+                plugin.busway_plugin_handler().call_handle(store, event, delivery).await.map(Answer::Handled)
+            }
+            (Some(Exports::Filter(plugin)), Question::Describe) => {
+                plugin.busway_plugin_filter().call_describe(store).await.map(Answer::Filter)
+            }
+            (Some(Exports::Filter(plugin)), Question::Matches(event, params)) => {
+                plugin.busway_plugin_filter().call_matches(store, event, params).await.map(Answer::Matched)
+            }
+            _ => Err(wasmtime::format_err!("the plugin is of the other kind")),
+        }
+    }
+
+    fn explain(&mut self, error: &wasmtime::Error, budget: &Budget, stderr: &str) -> Fault {
+        let refused = self.store.data_mut().limiter.take_refused();
+        let limit = self.store.data().context.limits.memory;
+        let (code, message) = classify(error, refused, limit, budget.fuel);
+        Fault { code, message: with_stderr(message, stderr) }
+    }
+}
+
+fn classify(error: &wasmtime::Error, refused: bool, memory: usize, fuel: u64) -> (FaultCode, String) {
+    if let Some(fault) = error.downcast_ref::<HostFault>() {
+        return (fault.code, fault.message.clone());
+    }
+    if error.is::<PoolConcurrencyLimitError>() {
+        return (FaultCode::Memory, format!("the hub has no room for another instance: {}", error.root_cause()));
+    }
+    if refused {
+        return (FaultCode::Memory, format!("was refused memory beyond {memory} bytes, then: {}", error.root_cause()));
+    }
+    if let Some(exit) = error.downcast_ref::<wasmtime_wasi::I32Exit>() {
+        return (FaultCode::Trap, format!("exited with status {}", exit.0));
+    }
+    match error.downcast_ref::<Trap>() {
+        Some(Trap::OutOfFuel) => (FaultCode::Fuel, format!("used up its {fuel} units of fuel")),
+        Some(Trap::StackOverflow) => (FaultCode::Stack, "its stack was full".to_owned()),
+        Some(
+            Trap::StringOutOfBounds
+            | Trap::ListOutOfBounds
+            | Trap::InvalidDiscriminant
+            | Trap::InvalidChar
+            | Trap::UnalignedPointer,
+        ) => (FaultCode::Lift, error.root_cause().to_string()),
+        Some(trap) => (FaultCode::Trap, trap.to_string()),
+        // Not the guest's code but what it handed over: pointers, texts, discriminants.
+        None => (FaultCode::Lift, error.root_cause().to_string()),
+    }
+}
+
+fn over(deadline: Duration, stderr: &str) -> Fault {
+    let message = format!("was not done after {} ms", deadline.as_millis());
+    Fault { code: FaultCode::Deadline, message: with_stderr(message, stderr) }
+}
+
+fn with_stderr(message: String, stderr: &str) -> String {
+    let said = printable(stderr.trim());
+    if said.is_empty() { message } else { format!("{message}; stderr: {said}") }
+}

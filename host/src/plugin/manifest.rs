@@ -1,0 +1,376 @@
+//! The operator's word on a plugin: the optional file `x.toml` beside `x.wasm`. Plain data; what it means for a call is
+//! decided in [`super::grants`], [`super::limits`] and [`super::version`]. An empty file is the same as none.
+
+mod units;
+
+use super::Name;
+use super::limits::{Limits, MAX_MANIFEST_BYTES};
+use crate::event::{EventFilter, Glob};
+use serde::de::{Deserializer, Error, Unexpected};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+/// Everything that an operator can say of one plugin.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Manifest {
+    /// False: it is loaded and shown, but not called.
+    pub enabled: bool,
+    /// Whether instances are kept from call to call; absent: as the plugin wishes, else fresh.
+    pub isolation: Option<Isolation>,
+    /// Which events are handled one after another; absent: as the plugin wishes, else none.
+    pub order_by: Option<OrderBy>,
+    /// Calls at once: 1 to 64. Ordered by `seq`, it is one at a time whatever stands here.
+    #[serde(deserialize_with = "concurrency")]
+    pub concurrency: usize,
+    /// In place of the subscriptions that the plugin describes.
+    pub subscriptions: Option<Vec<EventFilter>>,
+    /// A filter plugin to ask before each call of this handler.
+    pub filter: Option<Name>,
+    /// That filter's parameters.
+    #[serde(deserialize_with = "params")]
+    pub filter_params: Option<Value>,
+    /// What an error, a fault or the absence of a filter means.
+    pub on_error: OnError,
+    /// How failures are tried again.
+    pub retry: Retry,
+    /// Where a handler without a cursor begins.
+    pub start: Start,
+    /// What it may do; absent: see [`super::grants::Grants`].
+    pub grants: Option<Grants>,
+    /// Its settings; see [`Manifest::config_texts`].
+    #[serde(deserialize_with = "config")]
+    pub config: BTreeMap<String, Value>,
+    /// In place of the default limits.
+    pub limits: LimitsOverride,
+}
+
+impl Default for Manifest {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            isolation: None,
+            order_by: None,
+            concurrency: 4,
+            subscriptions: None,
+            filter: None,
+            filter_params: None,
+            on_error: OnError::default(),
+            retry: Retry::default(),
+            start: Start::default(),
+            grants: None,
+            config: BTreeMap::new(),
+            limits: LimitsOverride::default(),
+        }
+    }
+}
+
+/// Whether instances are kept from call to call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Isolation {
+    /// A new instance for each call: nothing leaks from event to event.
+    #[default]
+    Fresh,
+    /// Instances are kept and reused, for languages that start slowly.
+    Reuse,
+}
+
+/// Which events of a handler are handled one after another, in the order of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OrderBy {
+    /// All of them.
+    Seq,
+    /// Those with the same correlation id.
+    CorrelationId,
+    /// Those of the same source.
+    Source,
+}
+
+/// What it means that a filter gives no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnError {
+    /// The event does not pass.
+    #[default]
+    Closed,
+    /// The event passes.
+    Open,
+}
+
+/// How failures are tried again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Retry {
+    /// Tries before an event is dead-lettered, the first one included: 1 to 100.
+    #[serde(deserialize_with = "attempts")]
+    pub attempts: u32,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self { attempts: 5 }
+    }
+}
+
+/// Where a handler without a cursor begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Start {
+    /// With what comes after it was first loaded.
+    #[default]
+    Latest,
+    /// With the oldest event that is retained.
+    Earliest,
+}
+
+/// What a plugin may do: only what is listed.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Grants {
+    /// Globs of the types that it may publish.
+    pub publish: Vec<Glob>,
+    /// Whether it may use its namespace of the store.
+    pub kv: bool,
+    /// Globs of the settings that it may read.
+    pub config: Vec<Glob>,
+}
+
+/// In place of the default limits; see [`Limits`].
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LimitsOverride {
+    /// `"1ms"` to `"60s"`.
+    #[serde(deserialize_with = "deadline")]
+    pub deadline: Option<Duration>,
+    /// 10,000 to 1,000,000,000,000.
+    #[serde(deserialize_with = "fuel")]
+    pub fuel: Option<u64>,
+    /// `"64KiB"` to `"4GiB"`, and at most what the hub's own configuration allows.
+    #[serde(deserialize_with = "memory")]
+    pub memory: Option<usize>,
+    /// 0 to 1,000.
+    #[serde(deserialize_with = "outbox_events")]
+    pub outbox_events: Option<usize>,
+    /// `"0B"` to `"4MiB"`.
+    #[serde(deserialize_with = "outbox_bytes")]
+    pub outbox_bytes: Option<usize>,
+}
+
+impl LimitsOverride {
+    /// `defaults`, but for what stands here.
+    pub fn over(&self, defaults: Limits) -> Limits {
+        Limits {
+            deadline: self.deadline.unwrap_or(defaults.deadline),
+            fuel: self.fuel.unwrap_or(defaults.fuel),
+            memory: self.memory.unwrap_or(defaults.memory),
+            outbox_events: self.outbox_events.unwrap_or(defaults.outbox_events),
+            outbox_bytes: self.outbox_bytes.unwrap_or(defaults.outbox_bytes),
+        }
+    }
+}
+
+/// What is wrong with a manifest, and where.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("line {line}: {field}: {problem}")]
+pub struct ManifestError {
+    /// Counted from 1.
+    pub line: usize,
+    /// Dotted path of the field, as far as it can be told.
+    pub field: String,
+    /// What was expected and found.
+    pub problem: String,
+}
+
+impl Manifest {
+    /// Reads a manifest.
+    ///
+    /// # Errors
+    /// The first mistake, with its line.
+    pub fn parse(text: &str) -> Result<Self, ManifestError> {
+        if text.len() > MAX_MANIFEST_BYTES {
+            let problem = format!("expected at most {MAX_MANIFEST_BYTES} bytes, found {}", text.len());
+            return Err(ManifestError { line: 1, field: "the file".into(), problem });
+        }
+        let manifest: Self = toml::from_str(text).map_err(|error| {
+            let at = error.span().map_or(0, |span| span.start.min(text.len()));
+            let line = 1 + text.as_bytes()[..at].iter().filter(|byte| **byte == b'\n').count();
+            ManifestError { line, field: field_at(text, line), problem: error.message().trim().replace('\n', ", ") }
+        })?;
+        if manifest.filter_params.is_some() && manifest.filter.is_none() {
+            let line = 1 + text.lines().position(|line| line.contains("filter_params")).unwrap_or(0);
+            let problem = "expected `filter`, the plugin that these are for, found none".into();
+            return Err(ManifestError { line, field: "filter_params".into(), problem });
+        }
+        Ok(manifest)
+    }
+
+    /// The settings as a plugin reads them: strings as they are, everything else as JSON text.
+    pub fn config_texts(&self) -> BTreeMap<String, String> {
+        let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        self.config.iter().map(|(key, value)| (key.clone(), text(value))).collect()
+    }
+}
+
+/// The key of a line and the table it stands in. The parser knows it, but does not tell.
+fn field_at(text: &str, line: usize) -> String {
+    let lines: Vec<&str> = text.lines().take(line).collect();
+    let header =
+        |line: &&str| line.trim_start().strip_prefix('[').map(|rest| rest.trim_matches(['[', ']', ' ']).to_owned());
+    let table = lines.iter().rev().find_map(header);
+    let key = lines.last().and_then(|line| line.split_once('=')).map(|(key, _)| key.trim().to_owned());
+    match (table, key) {
+        (Some(table), Some(key)) => format!("{table}.{key}"),
+        (one, other) => one.or(other).unwrap_or_else(|| "the file".into()),
+    }
+}
+
+fn concurrency<'de, D: Deserializer<'de>>(input: D) -> Result<usize, D::Error> {
+    Ok(within(i64::deserialize(input)?, 1..=64)? as usize)
+}
+
+fn attempts<'de, D: Deserializer<'de>>(input: D) -> Result<u32, D::Error> {
+    Ok(within(i64::deserialize(input)?, 1..=100)? as u32)
+}
+
+fn fuel<'de, D: Deserializer<'de>>(input: D) -> Result<Option<u64>, D::Error> {
+    Ok(Some(within(i64::deserialize(input)?, 10_000..=1_000_000_000_000)? as u64))
+}
+
+fn outbox_events<'de, D: Deserializer<'de>>(input: D) -> Result<Option<usize>, D::Error> {
+    Ok(Some(within(i64::deserialize(input)?, 0..=1_000)? as usize))
+}
+
+fn within<E: Error>(value: i64, allowed: RangeInclusive<i64>) -> Result<i64, E> {
+    let expected = format!("{} to {}", allowed.start(), allowed.end());
+    if allowed.contains(&value) {
+        Ok(value)
+    } else {
+        Err(E::invalid_value(Unexpected::Signed(value), &expected.as_str()))
+    }
+}
+
+fn deadline<'de, D: Deserializer<'de>>(input: D) -> Result<Option<Duration>, D::Error> {
+    let allowed = Duration::from_millis(1)..=Duration::from_secs(60);
+    let text = String::deserialize(input)?;
+    let value = units::duration(&text).filter(|value| allowed.contains(value));
+    value.map(Some).ok_or_else(|| D::Error::invalid_value(Unexpected::Str(&text), &"\"1ms\" to \"60s\""))
+}
+
+fn memory<'de, D: Deserializer<'de>>(input: D) -> Result<Option<usize>, D::Error> {
+    size(input, 64 << 10..=4 << 30, "\"64KiB\" to \"4GiB\"")
+}
+
+fn outbox_bytes<'de, D: Deserializer<'de>>(input: D) -> Result<Option<usize>, D::Error> {
+    size(input, 0..=4 << 20, "\"0B\" to \"4MiB\"")
+}
+
+fn size<'de, D: Deserializer<'de>>(
+    input: D,
+    allowed: RangeInclusive<usize>,
+    expected: &'static str,
+) -> Result<Option<usize>, D::Error> {
+    let text = String::deserialize(input)?;
+    let value = units::bytes(&text).filter(|value| allowed.contains(value));
+    value.map(Some).ok_or_else(|| D::Error::invalid_value(Unexpected::Str(&text), &expected))
+}
+
+fn config<'de, D: Deserializer<'de>>(input: D) -> Result<BTreeMap<String, Value>, D::Error> {
+    let values = BTreeMap::<String, toml::Value>::deserialize(input)?;
+    Ok(values.into_iter().map(|(key, value)| (key, json(value))).collect())
+}
+
+fn params<'de, D: Deserializer<'de>>(input: D) -> Result<Option<Value>, D::Error> {
+    toml::Value::deserialize(input).map(|value| Some(json(value)))
+}
+
+fn json(value: toml::Value) -> Value {
+    match value {
+        toml::Value::String(text) => Value::String(text),
+        toml::Value::Integer(number) => number.into(),
+        toml::Value::Float(number) => number.into(),
+        toml::Value::Boolean(flag) => flag.into(),
+        toml::Value::Datetime(time) => Value::String(time.to_string()),
+        toml::Value::Array(values) => values.into_iter().map(json).collect(),
+        toml::Value::Table(table) => table.into_iter().map(|(key, value)| (key, json(value))).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_file_is_the_default() {
+        assert_eq!(Manifest::parse("# nothing").unwrap(), Manifest::default());
+    }
+
+    #[test]
+    fn every_field_is_read() {
+        let manifest = Manifest::parse(
+            r#"
+            enabled = false
+            isolation = "reuse"
+            order_by = "correlation_id"
+            concurrency = 8
+            subscriptions = [{ event_types = ["task.*"], excluded_tags = ["test"] }]
+            filter = "tagged"
+            filter_params = { tag = "urgent", n = 1 }
+            on_error = "open"
+            start = "earliest"
+            retry.attempts = 3
+            [grants]
+            publish = ["alert.*"]
+            kv = true
+            config = ["url"]
+            [config]
+            url = "http://x"
+            limit = 5
+            list = [1, "a"]
+            [limits]
+            deadline = "250ms"
+            fuel = 1_000_000
+            memory = "16MiB"
+            outbox_events = 4
+            outbox_bytes = "8KiB"
+            "#,
+        )
+        .unwrap();
+        assert_eq!((manifest.enabled, manifest.isolation), (false, Some(Isolation::Reuse)));
+        assert_eq!((manifest.order_by, manifest.concurrency), (Some(OrderBy::CorrelationId), 8));
+        assert_eq!(manifest.subscriptions.as_ref().unwrap()[0].excluded_tags, ["test"]);
+        assert_eq!(manifest.filter_params.as_ref().unwrap().to_string(), r#"{"n":1,"tag":"urgent"}"#);
+        assert_eq!((manifest.on_error, manifest.start, manifest.retry.attempts), (OnError::Open, Start::Earliest, 3));
+        assert_eq!(manifest.grants.as_ref().unwrap().publish[0].as_str(), "alert.*");
+        let config: Vec<_> = manifest.config_texts().iter().map(|(key, value)| format!("{key}={value}")).collect();
+        assert_eq!(config, ["limit=5", "list=[1,\"a\"]", "url=http://x"]);
+        let limits = manifest.limits.over(Limits::HANDLER);
+        assert_eq!((limits.deadline, limits.fuel, limits.memory), (Duration::from_millis(250), 1_000_000, 16 << 20));
+        assert_eq!((limits.outbox_events, limits.outbox_bytes), (4, 8 << 10));
+    }
+
+    #[track_caller]
+    fn refused(text: &str, line: usize, field: &str, problem: &str) {
+        let error = Manifest::parse(text).expect_err("should be refused");
+        assert_eq!((error.line, error.field.as_str()), (line, field), "{error}");
+        assert!(error.problem.contains(problem), "{error}");
+    }
+
+    #[test]
+    fn mistakes_name_line_field_expected_and_found() {
+        refused("enabled = true\nconcurrency = 65", 2, "concurrency", "integer `65`, expected 1 to 64");
+        refused("\n[grants]\nkv = \"yes\"", 3, "grants.kv", "string \"yes\", expected a boolean");
+        refused("[grants]\nfiles = true", 2, "grants.files", "unknown field `files`, expected one of `publish`");
+        refused("[limits]\ndeadline = \"1h\"", 2, "limits.deadline", "string \"1h\", expected \"1ms\" to \"60s\"");
+        refused("[limits]\nmemory = \"1TiB\"", 2, "limits.memory", "expected \"64KiB\" to \"4GiB\"");
+        refused("[retry]\nattempts = 0", 2, "retry.attempts", "expected 1 to 100");
+        refused("isolation = \"hard\"", 1, "isolation", "unknown variant `hard`, expected `fresh` or `reuse`");
+        refused("filter = \"../x\"", 1, "filter", "found \"../x\"");
+        refused("filter_params = {}", 1, "filter_params", "expected `filter`");
+        refused("enabled = ", 1, "enabled", "expected");
+    }
+}

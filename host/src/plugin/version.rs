@@ -1,0 +1,383 @@
+//! One version of one plugin: what becomes of a file's bytes, and what a call of it is.
+//!
+//! A version is made once and never changes: found → hash → gate → compile or cache → link → describe → self-check →
+//! ready. Whoever holds it may go on calling it, whatever the registry does meanwhile. Knows nothing of directories, of
+//! other versions or of what happens with the effects of a call.
+
+mod link;
+
+use super::convert::{self, Lists};
+use super::description::Description;
+use super::engine::{Engine, Hash};
+use super::fault::{CallError, Failure, FailureKind, Fault, LoadError};
+use super::grants::Grants;
+use super::host::{Call, Context, LogLine, printable};
+use super::instance::{Answer, Budget, Ended, Instances, Linked, Question, Usage};
+use super::limits::{self, Limits, MAX_SCHEMA_BYTES};
+use super::manifest::{Isolation, Manifest, OnError, OrderBy};
+use super::schema::SchemaError;
+use super::stats::{Outcome, Stats};
+use super::{Kind, Name};
+use crate::event::{Event, EventFilter};
+use crate::kv::{Namespace, Transaction};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// What a version is made of.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// The plugin's name.
+    pub name: Name,
+    /// The file, read once.
+    pub bytes: Arc<[u8]>,
+    /// The operator's word.
+    pub manifest: Manifest,
+    /// Counts the versions of a name, from 1.
+    pub generation: u64,
+    /// The plugin's own memory.
+    pub namespace: Arc<Namespace>,
+    /// The plugin's statistics.
+    pub stats: Arc<Stats>,
+}
+
+/// A version that is ready.
+pub struct Version {
+    name: Name,
+    hash: Hash,
+    sha256: String,
+    size: usize,
+    generation: u64,
+    description: Description,
+    manifest: Manifest,
+    grants: Grants,
+    limits: Limits,
+    isolation: Isolation,
+    instances: Instances,
+    stats: Arc<Stats>,
+}
+
+impl std::fmt::Debug for Version {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut shown = f.debug_struct("Version");
+        shown.field("name", &self.name).field("generation", &self.generation).field("sha256", &self.sha256);
+        shown.finish_non_exhaustive()
+    }
+}
+
+/// What a handler did, not done yet: its caller commits all of it or nothing (I8).
+#[derive(Debug)]
+pub struct Effects {
+    /// Events to publish, in order; their `seq` is 0.
+    pub outbox: Vec<Event>,
+    /// What it read and would write; none if it did not use its memory.
+    pub writes: Option<Transaction>,
+    /// What the call used up.
+    pub usage: Usage,
+}
+
+/// What a call said besides its answer, for whoever tries a plugin by hand.
+#[derive(Debug, Default, serde::Serialize)]
+pub struct Transcript {
+    /// Its log lines.
+    pub lines: Vec<LogLine>,
+    /// What it wrote to stdout, cut.
+    pub stdout: String,
+    /// What it wrote to stderr, cut.
+    pub stderr: String,
+}
+
+/// Parameters of a filter that its schema allows, in one form: equal parameters are equal, and ask the same question.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct Params(Option<Arc<str>>);
+
+impl Params {
+    /// As JSON text with the members of objects in order; none if none were given.
+    pub fn as_str(&self) -> Option<&str> {
+        self.0.as_deref()
+    }
+}
+
+impl Version {
+    /// Makes a version ready. Nothing of it is seen by anybody before this returns.
+    ///
+    /// # Errors
+    /// The first step that fails, with a stable code and a text that says what was expected.
+    pub async fn load(engine: &Arc<Engine>, source: Source) -> Result<Arc<Self>, LoadError> {
+        let Source { name, bytes, manifest, generation, namespace, stats } = source;
+        let hash = Hash::of(&bytes);
+        let component = engine.compile(&bytes, hash).await?;
+        let linked = link::link(engine, &component)?;
+        let defaults = match linked {
+            Linked::Handler(_) => Limits::HANDLER,
+            Linked::Filter(_) => Limits::FILTER,
+        };
+        let limits = manifest.limits.over(defaults);
+        if limits.memory > engine.config().max_memory {
+            let allowed = engine.config().max_memory;
+            let text =
+                format!("the file beside it asks for {} bytes of memory, the hub allows {allowed}", limits.memory);
+            return Err(LoadError::Describe(text));
+        }
+        let context = Context {
+            name: name.clone(),
+            grants: Grants::none(),
+            config: BTreeMap::new(),
+            limits: Limits { memory: limits.memory, ..limits::LOAD },
+            namespace,
+            stats: Arc::clone(&stats),
+            throttle: Arc::default(),
+        };
+        let description = describe(&name, linked.clone(), context.clone()).await?;
+        check_config(&description, &manifest)?;
+        let grants = Grants::decide(description.asked.clone(), manifest.grants.clone());
+        let isolation = manifest.isolation.or(description.isolation).unwrap_or_default();
+        let keep = if isolation == Isolation::Reuse { manifest.concurrency } else { 0 };
+        let config = manifest.config_texts();
+        let context = Context { grants: grants.clone(), config, limits: limits.clone(), ..context };
+        Ok(Arc::new(Self {
+            instances: Instances::new(linked, Arc::new(context), keep),
+            sha256: hash.to_hex(),
+            size: bytes.len(),
+            name,
+            hash,
+            generation,
+            description,
+            manifest,
+            grants,
+            limits,
+            isolation,
+            stats,
+        }))
+    }
+
+    /// Calls the handler. Nothing that it did has happened when this returns: see [`Effects`].
+    ///
+    /// `attempt` is 1 for the first time. Dropping the future ends the call.
+    ///
+    /// # Errors
+    /// What the handler says, or why the sandbox ended it.
+    pub async fn handle(&self, event: &Event, attempt: u32) -> Result<Effects, CallError> {
+        self.handle_with(event, attempt, None).await
+    }
+
+    /// As [`Version::handle`], and shows what the handler said meanwhile.
+    ///
+    /// # Errors
+    /// As [`Version::handle`].
+    pub async fn handle_with(
+        &self,
+        event: &Event,
+        attempt: u32,
+        transcript: Option<&mut Transcript>,
+    ) -> Result<Effects, CallError> {
+        let lists = Lists::of(event);
+        let call = Call::caused_by(event);
+        let ended = self.ask(event, Question::Handle(lists.event(), attempt), call, transcript).await;
+        let Ended { answer, call, usage, .. } = ended;
+        let result = match answer {
+            Ok(Answer::Handled(Ok(()))) => Ok(Effects { outbox: call.outbox, writes: call.transaction, usage }),
+            Ok(Answer::Handled(Err(failure))) => Err(convert::failure(failure).into()),
+            Ok(_) => Err(self.wrong_kind().into()),
+            Err(fault) => Err(fault.into()),
+        };
+        let outcome = match &result {
+            Ok(effects) => Outcome::Handled { emitted: effects.outbox.len() },
+            Err(error) => Outcome::Error(error),
+        };
+        self.stats.record(&outcome, &usage, &self.sha256);
+        result
+    }
+
+    /// Asks the filter. An error is no answer: [`Version::on_error`] says what that means.
+    ///
+    /// # Errors
+    /// What the filter says, or why the sandbox ended it.
+    pub async fn matches(&self, event: &Event, params: &Params) -> Result<bool, CallError> {
+        self.matches_with(event, params, None).await
+    }
+
+    /// As [`Version::matches`], and shows what the filter said meanwhile.
+    ///
+    /// # Errors
+    /// As [`Version::matches`].
+    pub async fn matches_with(
+        &self,
+        event: &Event,
+        params: &Params,
+        transcript: Option<&mut Transcript>,
+    ) -> Result<bool, CallError> {
+        let lists = Lists::of(event);
+        let question = Question::Matches(lists.event(), params.as_str());
+        let Ended { answer, usage, .. } = self.ask(event, question, Call::default(), transcript).await;
+        let result = match answer {
+            Ok(Answer::Matched(Ok(verdict))) => Ok(verdict),
+            Ok(Answer::Matched(Err(message))) => {
+                let message = printable(&message).into_owned();
+                Err(Failure { kind: FailureKind::Reject, message, retry_after_ms: None }.into())
+            }
+            Ok(_) => Err(self.wrong_kind().into()),
+            Err(fault) => Err(fault.into()),
+        };
+        let outcome = match &result {
+            Ok(verdict) => Outcome::Verdict(*verdict),
+            Err(CallError::Failure(failure)) => Outcome::FilterError(&failure.message),
+            Err(error) => Outcome::Error(error),
+        };
+        self.stats.record(&outcome, &usage, &self.sha256);
+        result
+    }
+
+    /// Checks parameters for this filter, once for all events.
+    ///
+    /// # Errors
+    /// Where they do not meet the filter's schema.
+    pub fn check_params(&self, params: Option<Value>) -> Result<Params, SchemaError> {
+        let Some(mut params) = params else { return self.check_no_params() };
+        let Some(schema) = &self.description.params_schema else {
+            let expected = "no parameters: this filter takes none".to_owned();
+            return Err(SchemaError { pointer: String::new(), expected, found: params.to_string() });
+        };
+        params.sort_all_objects();
+        let text = params.to_string();
+        if text.len() > MAX_SCHEMA_BYTES {
+            let expected = format!("at most {MAX_SCHEMA_BYTES} bytes");
+            return Err(SchemaError { pointer: String::new(), expected, found: format!("{} bytes", text.len()) });
+        }
+        schema.check(&params)?;
+        Ok(Params(Some(text.into())))
+    }
+
+    /// None are fine where the schema allows an empty object, or null: it is how a schema says that nothing is required.
+    fn check_no_params(&self) -> Result<Params, SchemaError> {
+        let Some(schema) = &self.description.params_schema else { return Ok(Params::default()) };
+        schema.check(&Value::Null).or_else(|_| schema.check(&Value::Object(serde_json::Map::new())))?;
+        Ok(Params::default())
+    }
+
+    async fn ask(&self, event: &Event, question: Question<'_>, mut call: Call, into: Option<&mut Transcript>) -> Ended {
+        let bytes = event.weight();
+        let budget = Budget { fuel: self.limits.fuel_for(bytes), deadline: self.limits.deadline_for(bytes) };
+        call.lines = into.is_some().then(Vec::new);
+        let mut ended = self.instances.call(question, &budget, call).await;
+        if let Some(transcript) = into {
+            transcript.lines = ended.call.lines.take().unwrap_or_default();
+            transcript.stdout = std::mem::take(&mut ended.stdout);
+            transcript.stderr = std::mem::take(&mut ended.stderr);
+        }
+        ended
+    }
+
+    fn wrong_kind(&self) -> Failure {
+        let message = format!("plugin {} is a {}", self.name, self.kind().as_str());
+        Failure { kind: FailureKind::Reject, message, retry_after_ms: None }
+    }
+}
+
+/// What can be read off a version.
+impl Version {
+    /// The plugin's name.
+    pub fn name(&self) -> &Name {
+        &self.name
+    }
+
+    /// What it is for.
+    pub fn kind(&self) -> Kind {
+        self.description.kind
+    }
+
+    /// Of its file.
+    pub fn hash(&self) -> Hash {
+        self.hash
+    }
+
+    /// Of its file, in hexadecimal.
+    pub fn sha256(&self) -> &str {
+        &self.sha256
+    }
+
+    /// Bytes of its file.
+    pub fn size(&self) -> usize {
+        self.size
+    }
+
+    /// Counts the versions of a name, from 1.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// What it says of itself.
+    pub fn description(&self) -> &Description {
+        &self.description
+    }
+
+    /// The operator's word.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// What it may do.
+    pub fn grants(&self) -> &Grants {
+        &self.grants
+    }
+
+    /// What a call may use up.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Whether instances are kept from call to call.
+    pub fn isolation(&self) -> Isolation {
+        self.isolation
+    }
+
+    /// Which events are handled one after another; none: as they come.
+    pub fn order_by(&self) -> Option<OrderBy> {
+        self.manifest.order_by.or(self.description.order_by)
+    }
+
+    /// Calls at once.
+    pub fn concurrency(&self) -> usize {
+        if self.order_by() == Some(OrderBy::Seq) { 1 } else { self.manifest.concurrency }
+    }
+
+    /// Any of these matches: the operator's, else the plugin's.
+    pub fn subscriptions(&self) -> &[EventFilter] {
+        self.manifest.subscriptions.as_deref().unwrap_or(&self.description.subscriptions)
+    }
+
+    /// What it means that this filter gives no answer.
+    pub fn on_error(&self) -> OnError {
+        self.manifest.on_error
+    }
+
+    /// The plugin's memory.
+    pub fn namespace(&self) -> &Arc<Namespace> {
+        &self.instances.context().namespace
+    }
+}
+
+async fn describe(name: &Name, linked: Linked, context: Context) -> Result<Description, LoadError> {
+    let budget = Budget { fuel: context.limits.fuel, deadline: context.limits.deadline };
+    let ended = Instances::new(linked, Arc::new(context), 0).call(Question::Describe, &budget, Call::default()).await;
+    let checked = match ended.answer {
+        Ok(Answer::Handler(said)) => Description::of_handler(name, said),
+        Ok(Answer::Filter(said)) => Description::of_filter(name, said),
+        Ok(_) => Err("it answered another question".into()),
+        Err(Fault { code, message }) => {
+            return Err(LoadError::Describe(format!("its start or `describe` faulted: {code}: {message}")));
+        }
+    };
+    checked.map_err(|problem| LoadError::Describe(format!("what it says of itself does not hold: {problem}")))
+}
+
+fn check_config(description: &Description, manifest: &Manifest) -> Result<(), LoadError> {
+    let Some(schema) = &description.config_schema else { return Ok(()) };
+    let config = manifest.config.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
+    schema.check(&Value::Object(config)).map_err(|error| {
+        LoadError::Describe(format!("the [config] of the file beside it does not meet the plugin's schema: {error}"))
+    })
+}
+
+#[cfg(test)]
+mod tests;
