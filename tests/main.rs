@@ -3,9 +3,11 @@
 
 mod bus;
 mod client;
+mod guests;
 mod http;
 mod hub;
 mod invariants;
+mod plugins;
 mod praxis;
 mod properties;
 mod websocket;

@@ -1,7 +1,7 @@
 //! The configuration file: sections that the modules own, put together. Reads text and says everything that is wrong with it
 //! at once, each with its line. Knows no module's meaning of a key, and reads no environment.
 
-use crate::{bus::BusConfig, http::HttpConfig, log::LogConfig, plugin::PluginsConfig, ws::WebSocketConfig};
+use crate::{bus::BusConfig, http::HttpConfig, log::LogConfig, plugin::registry::PluginsConfig, ws::WebSocketConfig};
 use serde::{Deserialize, de::DeserializeOwned, de::IntoDeserializer};
 use std::{fmt, num::NonZero, ops::Range};
 use toml::{

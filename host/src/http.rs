@@ -14,7 +14,7 @@ mod stream;
 use crate::{
     bus::Bus,
     log::view::Views,
-    plugin::Registry,
+    plugin::registry::Registry,
     question::Questions,
     ws::{self, WebSocketConfig},
 };

@@ -3,15 +3,23 @@
 use crate::{
     bus::{Admission, Bus, Rejection},
     config::Config,
+    event::NewEvent,
     http::{self, App, Readiness},
     log::view::{Question, Views},
     metrics::Metrics,
-    plugin::{Lanes, Registry},
+    plugin::{
+        lane::Lanes,
+        registry::{ChangeKind, Registry},
+    },
     question::{Questions, Wanted},
 };
 use anyhow::Context;
+use serde_json::json;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
-use tokio::{net::TcpListener, sync::watch};
+use tokio::{
+    net::TcpListener,
+    sync::{broadcast::error::RecvError, watch},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// A running hub.
@@ -47,6 +55,7 @@ impl Hub {
         let questions = Questions::new(plugins.clone(), metrics.clone());
         let admission = admission(&config, &questions)?;
         let bus = Bus::start(&config.bus, &config.log, metrics.clone(), admission);
+        tokio::spawn(announce(plugins.clone(), bus.clone()));
         let lanes = Lanes::start(bus.clone(), plugins.clone(), questions.clone());
         let ready = Arc::new(watch::Sender::new(Err("the plugins are being loaded")));
         let app = Arc::new(App {
@@ -72,7 +81,7 @@ impl Hub {
         app.tasks.spawn(server);
         let when_loaded = ready.clone();
         tokio::spawn(async move {
-            loaded.await;
+            let _ = loaded.await;
             when_loaded.send_if_modified(|ready| {
                 let loading = *ready == Err("the plugins are being loaded");
                 if loading {
@@ -121,6 +130,42 @@ impl Hub {
         self.app.tasks.close();
         let gone = tokio::time::timeout(self.drain_timeout, self.app.tasks.wait()).await.is_ok();
         drained && gone
+    }
+}
+
+/// Turns what happens to plugins into events, for as long as the bus takes any.
+async fn announce(plugins: Registry, bus: Bus) {
+    let mut changes = plugins.changes();
+    drop(plugins);
+    loop {
+        let change = match changes.recv().await {
+            Ok(change) => change,
+            // Told too fast: those that were missed are in the plugins' status.
+            Err(RecvError::Lagged(missed)) => {
+                bus.metrics().internal_dropped.add(missed);
+                continue;
+            }
+            Err(RecvError::Closed) => return,
+        };
+        let name = change.name.as_str();
+        let (event_type, data) = match change.kind {
+            ChangeKind::Activated { version, sha256, generation } => (
+                "plugin.activated",
+                json!({"plugin": name, "version": version, "sha256": sha256, "generation": generation}),
+            ),
+            ChangeKind::Failed(error) => {
+                ("plugin.failed", json!({"plugin": name, "code": error.code(), "message": error.to_string()}))
+            }
+            ChangeKind::RolledBack { generation, automatic } => {
+                ("plugin.rolled_back", json!({"plugin": name, "generation": generation, "automatic": automatic}))
+            }
+            ChangeKind::Quarantined { for_ms } => ("plugin.quarantined", json!({"plugin": name, "for_ms": for_ms})),
+            ChangeKind::Disabled => ("plugin.disabled", json!({"plugin": name})),
+            ChangeKind::Removed => ("plugin.removed", json!({"plugin": name})),
+        };
+        if let Ok(event) = NewEvent::new(event_type).data(data) {
+            bus.publish_internal(event.source("busway"));
+        }
     }
 }
 

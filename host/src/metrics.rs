@@ -221,6 +221,9 @@ metrics! {
     subscribers: Gauge, "busway_subscribers", "Native subscribers.";
     events_processed: Counter, "busway_handler_events_total", "Events that native handlers and plugin handlers finished.";
     handler_errors: Counter, "busway_handler_errors_total", "Calls of native handlers and plugin handlers that failed, panics and faults included.";
+    handler_retries: Counter, "busway_handler_retries_total", "Calls of plugin handlers that failed and are tried again.";
+    dead_letters: Counter, "busway_dead_letters_total", "Events that a plugin handler could not handle.";
+    handler_abandoned: Counter, "busway_handler_abandoned_total", "Events that were not handled because their plugin was removed or the hub stopped.";
     handler_panics: Counter, "busway_handler_panics_total", "Native handlers that panicked.";
     active_handlers: Gauge, "busway_active_handlers", "Handlers at work now.";
     requests: Counter, "busway_requests_total", "Requests that waited for a reply.";

@@ -11,19 +11,23 @@
 mod bindings;
 mod convert;
 mod description;
+mod directory;
 mod engine;
 mod fault;
 mod gate;
 mod grants;
 mod host;
 mod instance;
+pub mod lane;
 pub mod limits;
 pub mod manifest;
+pub mod registry;
 mod schema;
 pub mod stats;
 #[cfg(test)]
 mod testing;
 mod version;
+mod watcher;
 
 pub use description::Description;
 pub use engine::{Engine, EngineConfig, EngineError, Hash};
@@ -78,6 +82,13 @@ pub struct NameError(String);
 impl Name {
     /// As it is written.
     pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A name is ordered and hashed as its text is.
+impl std::borrow::Borrow<str> for Name {
+    fn borrow(&self) -> &str {
         &self.0
     }
 }

@@ -2,11 +2,16 @@
 //! a view can ask. The one place where the log's views and the plugins meet.
 
 use crate::{
-    event::{EventFilter, filter::FilterError},
-    log::view::Question,
-    plugin::Registry,
+    event::{Event, EventFilter, filter::FilterError},
+    log::view::{Predicate, Question},
+    metrics::Metrics,
+    plugin::{
+        Kind, Name, OnError, Params, SchemaError, Version,
+        registry::{Plugin, Registry},
+    },
 };
 use serde_json::Value;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// What somebody wants to see, as they wrote it.
 #[derive(Debug, Clone, Default)]
@@ -28,6 +33,20 @@ pub enum QuestionError {
     /// Parameters for no plugin.
     #[error("params without a filter plugin")]
     ParamsAlone,
+    /// No plugin of that name.
+    #[error("there is no plugin {0:?}")]
+    Unknown(String),
+    /// A plugin that is no filter, or none that works now.
+    #[error("plugin {name} is {found}, not a filter that is active")]
+    NoFilter {
+        /// Its name.
+        name: String,
+        /// What it is.
+        found: String,
+    },
+    /// Parameters that the filter's schema does not allow.
+    #[error("params{}: expected {}, found {}", .0.pointer, .0.expected, .0.found)]
+    Params(SchemaError),
 }
 
 impl QuestionError {
@@ -35,15 +54,23 @@ impl QuestionError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Filter(_) => "filter.entries",
-            Self::ParamsAlone => "filter.params",
+            Self::ParamsAlone | Self::Params(_) => "filter.params",
+            Self::Unknown(_) => "filter.unknown",
+            Self::NoFilter { .. } => "filter.inactive",
         }
     }
 
     /// The field, what was expected, what was found.
     pub fn parts(&self) -> (String, String, String) {
+        let plugin = "an active filter plugin, see /v1/plugins";
         match self {
-            Self::Filter(error) => (error.field.into(), "at most 256".into(), error.found.to_string()),
-            Self::ParamsAlone => ("params".into(), "a filter plugin that they are for".into(), "none".into()),
+            Self::Filter(error) => (error.field.into(), "at most 256 entries".into(), error.found.to_string()),
+            Self::ParamsAlone => {
+                ("params".into(), "the name of the filter plugin that they are for".into(), "none".into())
+            }
+            Self::Unknown(name) => ("filter".into(), plugin.into(), format!("{name:?}, which is not there")),
+            Self::NoFilter { name, found } => ("filter".into(), plugin.into(), format!("{name}, which is {found}")),
+            Self::Params(error) => (format!("params{}", error.pointer), error.expected.clone(), error.found.clone()),
         }
     }
 }
@@ -51,27 +78,111 @@ impl QuestionError {
 /// Turns what is wanted into questions.
 #[derive(Clone)]
 pub struct Questions {
-    #[expect(dead_code)]
     plugins: Registry,
+    metrics: Arc<Metrics>,
 }
 
 impl Questions {
     /// With these plugins.
-    pub fn new(plugins: Registry, _metrics: std::sync::Arc<crate::metrics::Metrics>) -> Self {
-        Self { plugins }
-    }
-    pub fn resolve_later(&self, wanted: Wanted) -> Result<Question, QuestionError> {
-        self.resolve(wanted)
+    pub fn new(plugins: Registry, metrics: Arc<Metrics>) -> Self {
+        Self { plugins, metrics }
     }
 
-    /// The question, normalised.
+    /// The question, normalised; its plugin has to be there, and its parameters right.
     ///
     /// # Errors
     /// See [`QuestionError`].
     pub fn resolve(&self, wanted: Wanted) -> Result<Question, QuestionError> {
-        if wanted.plugin.is_none() && wanted.params.is_some() {
-            return Err(QuestionError::ParamsAlone);
+        if let Some(name) = &wanted.plugin {
+            let plugin = self.plugins.get(name).ok_or_else(|| QuestionError::Unknown(name.clone()))?;
+            check(&plugin, wanted.params.as_ref())?;
         }
-        Ok(Question { filter: wanted.filter.normalised()?, predicate: None })
+        self.resolve_later(wanted)
+    }
+
+    /// As [`Questions::resolve`], for a plugin that may come later, as one that an operator names before it is loaded. Until
+    /// then nothing matches.
+    ///
+    /// # Errors
+    /// See [`QuestionError`].
+    pub fn resolve_later(&self, wanted: Wanted) -> Result<Question, QuestionError> {
+        let filter = wanted.filter.normalised()?;
+        let Some(name) = wanted.plugin else {
+            return if wanted.params.is_some() {
+                Err(QuestionError::ParamsAlone)
+            } else {
+                Ok(Question { filter, predicate: None })
+            };
+        };
+        let name: Name = name.parse().map_err(|_| QuestionError::Unknown(name))?;
+        let mut params = wanted.params;
+        if let Some(params) = &mut params {
+            params.sort_all_objects();
+        }
+        let text = params.as_ref().map_or_else(String::new, Value::to_string);
+        let asking = Arc::new(Asking {
+            plugins: self.plugins.clone(),
+            metrics: self.metrics.clone(),
+            name: name.clone(),
+            params,
+            checked: Mutex::default(),
+        });
+        let ask = Arc::new(move |event: Arc<Event>| {
+            let asking = asking.clone();
+            Box::pin(async move { asking.ask(&event).await }) as futures_util::future::BoxFuture<'static, bool>
+        });
+        Ok(Question { filter, predicate: Some(Predicate { name: format!("{name} {text}"), ask }) })
+    }
+}
+
+fn check(plugin: &Plugin, params: Option<&Value>) -> Result<(), QuestionError> {
+    let name = plugin.name().to_string();
+    let Some(version) = plugin.active() else {
+        return Err(QuestionError::NoFilter { name, found: plugin.state().as_str().into() });
+    };
+    if version.kind() != Kind::Filter {
+        return Err(QuestionError::NoFilter { name, found: "a handler".into() });
+    }
+    version.check_params(params.cloned()).map(|_| ()).map_err(QuestionError::Params)
+}
+
+/// A named filter with its parameters, whatever version of it is active when it is asked.
+struct Asking {
+    plugins: Registry,
+    metrics: Arc<Metrics>,
+    name: Name,
+    params: Option<Value>,
+    /// As the version of this generation took them.
+    checked: Mutex<Option<(u64, Option<Params>)>>,
+}
+
+impl Asking {
+    async fn ask(&self, event: &Event) -> bool {
+        let Some(plugin) = self.plugins.get(self.name.as_str()) else { return self.no_answer(OnError::Closed) };
+        let Some(version) = plugin.active().filter(|version| version.kind() == Kind::Filter) else {
+            return self.no_answer(OnError::Closed);
+        };
+        let Some(params) = self.params(&version) else { return self.no_answer(version.on_error()) };
+        let result = version.matches(event, &params).await;
+        plugin.report(&version, result.as_ref().err());
+        result.unwrap_or_else(|_| self.no_answer(version.on_error()))
+    }
+
+    /// Each version has its own schema: parameters that were right for the last one may be wrong for this one.
+    fn params(&self, version: &Version) -> Option<Params> {
+        let mut checked = self.checked.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*checked {
+            Some((generation, params)) if *generation == version.generation() => params.clone(),
+            _ => {
+                let params = version.check_params(self.params.clone()).ok();
+                *checked = Some((version.generation(), params.clone()));
+                params
+            }
+        }
+    }
+
+    fn no_answer(&self, meaning: OnError) -> bool {
+        self.metrics.view_filter_errors.inc();
+        meaning == OnError::Open
     }
 }

@@ -4,6 +4,7 @@ use crate::{
     bus::{PublishError, RequestError},
     event::EventError,
     log::AppendError,
+    plugin::registry::CommandError,
     question::QuestionError,
 };
 use axum::{
@@ -129,6 +130,18 @@ impl From<RequestError> for Problem {
         match error {
             RequestError::Publish(error) => error.into(),
             RequestError::Timeout { .. } => Self::new(504, error.code(), error.to_string()),
+        }
+    }
+}
+
+impl From<CommandError> for Problem {
+    fn from(error: CommandError) -> Self {
+        let detail = error.to_string();
+        match error {
+            CommandError::Unknown(_) => Self::new(404, "plugin.unknown", detail),
+            CommandError::State { .. } => Self::new(409, "plugin.state", detail),
+            CommandError::Load(error) => Self::new(422, error.code(), detail),
+            CommandError::Stopped => Self::new(503, "publish.stopped", detail).retry_after("5"),
         }
     }
 }

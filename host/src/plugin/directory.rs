@@ -1,0 +1,140 @@
+//! The plugin directory as it stands: which files are there, and the bytes of one of them. Files are a stranger's: only
+//! regular ones that lie in the directory are opened, none blocks, none is read past its limit.
+
+use super::{
+    LoadError, Name,
+    limits::{MAX_FILE_BYTES, MAX_MANIFEST_BYTES},
+};
+use std::{
+    collections::BTreeMap,
+    fs::{self, File, OpenOptions},
+    io::{ErrorKind, Read},
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+/// A file that was written to so recently may not be whole yet. Renamed into place, a file is older than that at once.
+const SETTLES: Duration = Duration::from_millis(50);
+
+/// Tells two states of a file apart without reading it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Print {
+    inode: u64,
+    bytes: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+/// A plugin's two files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Found {
+    pub(super) wasm: Print,
+    pub(super) toml: Option<Print>,
+}
+
+/// What is there.
+#[derive(Debug, Default)]
+pub(super) struct Picture {
+    pub(super) plugins: BTreeMap<Name, Found>,
+    /// Files that end in `.wasm` and are no plugins, with the reason.
+    pub(super) refused: BTreeMap<String, String>,
+    /// Plugins with a file that may not be whole yet: look again when this much time has passed.
+    pub(super) unsettled: Vec<Name>,
+    pub(super) look_again: Option<Duration>,
+}
+
+/// Looks at the directory. One that is not there is empty.
+pub(super) fn scan(dir: &Path) -> std::io::Result<Picture> {
+    let mut picture = Picture::default();
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(picture),
+        Err(error) => return Err(error),
+    };
+    let now = SystemTime::now();
+    for entry in entries {
+        let path = entry?.path();
+        if path.extension().is_none_or(|extension| extension != "wasm") {
+            continue;
+        }
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let name = match stem.parse::<Name>() {
+            Ok(name) => name,
+            Err(error) => {
+                picture
+                    .refused
+                    .insert(path.file_name().unwrap_or_default().to_string_lossy().into_owned(), error.to_string());
+                continue;
+            }
+        };
+        // Gone since it was listed: then it is not there.
+        let Ok(wasm) = fs::metadata(&path) else { continue };
+        let toml = fs::metadata(path.with_extension("toml")).ok();
+        let age =
+            |file: &fs::Metadata| file.modified().ok().and_then(|at| now.duration_since(at).ok()).unwrap_or(SETTLES);
+        let youngest = toml.iter().map(age).fold(age(&wasm), Duration::min);
+        if youngest < SETTLES {
+            let wait = SETTLES - youngest;
+            picture.look_again = Some(picture.look_again.map_or(wait, |other| other.max(wait)));
+            picture.unsettled.push(name.clone());
+        }
+        picture.plugins.insert(name, Found { wasm: Print::of(&wasm), toml: toml.as_ref().map(Print::of) });
+    }
+    Ok(picture)
+}
+
+impl Print {
+    fn of(file: &fs::Metadata) -> Self {
+        Self {
+            inode: file.ino(),
+            bytes: file.len(),
+            modified: (file.mtime(), file.mtime_nsec()),
+            changed: (file.ctime(), file.ctime_nsec()),
+        }
+    }
+}
+
+/// The bytes of a plugin's file.
+pub(super) fn read_component(dir: &Path, name: &Name) -> Result<Arc<[u8]>, LoadError> {
+    read(dir, &format!("{name}.wasm"), MAX_FILE_BYTES as u64).map(Into::into)
+}
+
+/// The text of the operator's file beside it; none if there is none.
+pub(super) fn read_manifest(dir: &Path, name: &Name) -> Result<Option<String>, LoadError> {
+    match read(dir, &format!("{name}.toml"), MAX_MANIFEST_BYTES as u64) {
+        Ok(bytes) => String::from_utf8(bytes).map(Some).map_err(|_| LoadError::File("a sidecar that is not UTF-8")),
+        Err(LoadError::Io(error)) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn read(dir: &Path, file: &str, limit: u64) -> Result<Vec<u8>, LoadError> {
+    let file = open(dir, &dir.join(file))?;
+    let bytes = file.metadata()?.len();
+    if bytes > limit {
+        return Err(LoadError::Size { bytes });
+    }
+    let mut read = Vec::with_capacity(bytes as usize);
+    // It may have grown since.
+    file.take(limit + 1).read_to_end(&mut read)?;
+    if read.len() as u64 > limit {
+        return Err(LoadError::Size { bytes: read.len() as u64 });
+    }
+    Ok(read)
+}
+
+/// Links within the directory are followed (that is how some deployments swap files), links out of it are not. Opening
+/// neither waits for a writer of a pipe nor follows a link that was put there meanwhile.
+fn open(dir: &Path, path: &Path) -> Result<File, LoadError> {
+    let real: PathBuf = path.canonicalize()?;
+    if !real.starts_with(dir.canonicalize()?) {
+        return Err(LoadError::File("a link out of it"));
+    }
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(&real)?;
+    if !file.metadata()?.is_file() {
+        return Err(LoadError::File("something else (a directory, a pipe or a device)"));
+    }
+    Ok(file)
+}

@@ -1,0 +1,232 @@
+//! The plugins that there are: what the directory says, turned into versions that are active. One task does everything that
+//! changes something; whoever calls a plugin holds a [`Plugin`] and asks it for the version that is active now.
+//!
+//! A new version replaces the old one only when it is ready (I6). A version that faults in its first calls is rolled back,
+//! one that keeps faulting is put in quarantine, and both say so.
+
+mod actor;
+mod plugin;
+
+pub use plugin::{Plugin, State, Status};
+
+use super::{Engine, EngineConfig, LoadError, Name, stats};
+use crate::{kv, metrics::Exposition};
+use actor::{Actor, Command};
+use anyhow::Context;
+use serde::Deserialize;
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+
+/// Most commands that wait for the registry's task.
+const COMMANDS: usize = 256;
+/// Most changes that a reader may be behind before it misses some.
+const CHANGES: usize = 1_024;
+
+/// Where plugins come from and what they share.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PluginsConfig {
+    /// The drop-in directory; made if it is missing.
+    pub dir: PathBuf,
+    /// Most bytes that the memory of any plugin may have; a sidecar cannot ask for more.
+    pub max_memory: usize,
+    /// Most instances at once, idle ones included.
+    pub max_instances: u32,
+}
+
+impl Default for PluginsConfig {
+    fn default() -> Self {
+        let engine = EngineConfig::default();
+        Self { dir: PathBuf::from("plugins"), max_memory: engine.max_memory, max_instances: engine.max_instances }
+    }
+}
+
+/// What happened to a plugin.
+#[derive(Debug, Clone)]
+pub struct Change {
+    /// Whose.
+    pub name: Name,
+    /// What.
+    pub kind: ChangeKind,
+}
+
+/// See [`Change`].
+#[derive(Debug, Clone)]
+pub enum ChangeKind {
+    /// A version is active now.
+    Activated {
+        /// What it calls itself.
+        version: String,
+        /// Of its file.
+        sha256: String,
+        /// Counts the versions of a name.
+        generation: u64,
+    },
+    /// A file was not loaded; what was active still is.
+    Failed(LoadError),
+    /// The version before is active again.
+    RolledBack {
+        /// The generation that is active now.
+        generation: u64,
+        /// Whether the hub did it by itself.
+        automatic: bool,
+    },
+    /// Not called until then, in milliseconds from now.
+    Quarantined {
+        /// How long.
+        for_ms: u64,
+    },
+    /// Not called until somebody enables it.
+    Disabled,
+    /// Its file is gone.
+    Removed,
+}
+
+/// Why a plugin could not be told to do something.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum CommandError {
+    /// There is none of that name.
+    #[error("there is no plugin {0:?}")]
+    Unknown(String),
+    /// It is not in a state in which that can be done.
+    #[error("plugin {name}: expected {expected}, found {found}")]
+    State {
+        /// Its name.
+        name: Name,
+        /// What it would have to be or have.
+        expected: &'static str,
+        /// What it is.
+        found: String,
+    },
+    /// Its file could not be loaded.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// The hub is stopping.
+    #[error("the hub is stopping")]
+    Stopped,
+}
+
+/// A handle on the plugins; clones are the same.
+#[derive(Debug, Clone)]
+pub struct Registry {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    plugins: watch::Sender<Arc<BTreeMap<Name, Arc<Plugin>>>>,
+    refused: Mutex<BTreeMap<String, String>>,
+    changes: broadcast::Sender<Change>,
+    commands: mpsc::Sender<Command>,
+}
+
+impl Registry {
+    /// Makes the directory and begins to load what is in it. The receiver ends once that is done.
+    ///
+    /// # Errors
+    /// If the directory cannot be made or the engine cannot be set up.
+    pub fn start(config: &PluginsConfig) -> anyhow::Result<(Self, oneshot::Receiver<()>)> {
+        let dir = &config.dir;
+        std::fs::create_dir_all(dir).with_context(|| format!("cannot make the plugin directory {}", dir.display()))?;
+        let engine = Engine::new(EngineConfig { max_memory: config.max_memory, max_instances: config.max_instances })?;
+        let (commands, received) = mpsc::channel(COMMANDS);
+        let shared = Arc::new(Shared {
+            plugins: watch::Sender::default(),
+            refused: Mutex::default(),
+            changes: broadcast::Sender::new(CHANGES),
+            commands,
+        });
+        let (loaded, when_loaded) = oneshot::channel();
+        let store = kv::Store::new(kv::Quota::default());
+        tokio::spawn(Actor::new(Arc::downgrade(&shared), engine, store, dir.clone(), loaded).run(received));
+        Ok((Self { shared }, when_loaded))
+    }
+
+    /// One of them.
+    pub fn get(&self, name: &str) -> Option<Arc<Plugin>> {
+        // A name's text is what it is ordered by.
+        self.shared.plugins.borrow().get(name).cloned()
+    }
+
+    /// All of them, by name.
+    pub fn all(&self) -> Vec<Arc<Plugin>> {
+        self.shared.plugins.borrow().values().cloned().collect()
+    }
+
+    /// Files in the directory that are no plugins, with the reason.
+    pub fn refused(&self) -> BTreeMap<String, String> {
+        self.shared.refused.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Follows which plugins there are and what kind they are.
+    pub(super) fn watch(&self) -> watch::Receiver<Arc<BTreeMap<Name, Arc<Plugin>>>> {
+        self.shared.plugins.subscribe()
+    }
+
+    /// Follows what happens to them.
+    pub fn changes(&self) -> broadcast::Receiver<Change> {
+        self.shared.changes.subscribe()
+    }
+
+    /// Reads a plugin's files anew, though they may not have changed, and waits until that is done.
+    ///
+    /// # Errors
+    /// See [`CommandError`].
+    pub async fn reload(&self, name: &str) -> Result<Arc<Plugin>, CommandError> {
+        self.tell(name, |plugin, answer| Command::Reload { plugin, answer }).await
+    }
+
+    /// Takes a plugin out of service.
+    ///
+    /// # Errors
+    /// See [`CommandError`].
+    pub async fn disable(&self, name: &str) -> Result<Arc<Plugin>, CommandError> {
+        self.tell(name, |plugin, answer| Command::Disable { plugin, answer }).await
+    }
+
+    /// Takes a plugin back into service, out of quarantine too.
+    ///
+    /// # Errors
+    /// See [`CommandError`].
+    pub async fn enable(&self, name: &str) -> Result<Arc<Plugin>, CommandError> {
+        self.tell(name, |plugin, answer| Command::Enable { plugin, answer }).await
+    }
+
+    /// Goes back to the version before; done twice, it comes back.
+    ///
+    /// # Errors
+    /// See [`CommandError`].
+    pub async fn rollback(&self, name: &str) -> Result<Arc<Plugin>, CommandError> {
+        self.tell(name, |plugin, answer| Command::Rollback { plugin, answer }).await
+    }
+
+    async fn tell(
+        &self,
+        name: &str,
+        command: impl FnOnce(Arc<Plugin>, oneshot::Sender<Result<(), CommandError>>) -> Command,
+    ) -> Result<Arc<Plugin>, CommandError> {
+        let plugin = self.get(name).ok_or_else(|| CommandError::Unknown(name.to_owned()))?;
+        let (answer, answered) = oneshot::channel();
+        self.shared.commands.send(command(plugin.clone(), answer)).await.map_err(|_| CommandError::Stopped)?;
+        answered.await.map_err(|_| CommandError::Stopped)??;
+        Ok(plugin)
+    }
+
+    /// Writes the statistics of all of them.
+    pub fn write_metrics(&self, out: &mut Exposition) {
+        let plugins = self.all();
+        stats::write(plugins.iter().map(|plugin| (plugin.name().as_str(), plugin.stats().as_ref())), out);
+        out.family("busway_plugin_active", "gauge", "Whether a version of the plugin is active.");
+        for plugin in &plugins {
+            out.sample(
+                "busway_plugin_active",
+                &[("plugin", plugin.name().as_str())],
+                u8::from(plugin.active().is_some()),
+            );
+        }
+    }
+}
