@@ -222,5 +222,7 @@ async fn a_handler_that_fell_behind_misses_what_is_counted_and_goes_on() {
     until(|| seen.lock().unwrap().last() == Some(&100)).await;
     let seen = seen.lock().unwrap();
     assert!(seen.windows(2).all(|pair| pair[0] < pair[1]));
-    assert_eq!(seen.len() as u64 + hub.bus().stats().events_missed, 100);
+    // The hub's own cursors may have missed some as well.
+    let missed = 100 - seen.len() as u64;
+    assert!(missed > 0 && hub.bus().stats().events_missed >= missed);
 }
