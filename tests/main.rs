@@ -10,4 +10,7 @@ mod invariants;
 mod plugins;
 mod praxis;
 mod properties;
+mod tidy;
+#[cfg(feature = "webhooks")]
+mod webhooks;
 mod websocket;

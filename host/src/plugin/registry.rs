@@ -6,6 +6,7 @@
 
 mod actor;
 mod plugin;
+mod slot;
 
 pub use plugin::{Plugin, State, Status};
 
