@@ -41,30 +41,24 @@ pub(super) fn event_line(json: &str, width: usize, colour: bool) -> String {
     let Ok(event) = serde_json::from_str::<Shown>(json) else { return fit(&harmless(json), width) };
     let paint = |style: Style, text: &str| if colour { format!("{style}{text}{style:#}") } else { text.to_string() };
     let dim = Style::new().dimmed();
+    let tags: Vec<String> = event.metadata.tags.iter().map(|tag| format!("#{}", harmless(tag))).collect();
+    let source = harmless(event.metadata.source.as_deref().unwrap_or("-"));
     let parts = [
         (dim, event.metadata.timestamp.format("%H:%M:%S%.3f").to_string()),
         (dim, format!("{:>6}", event.seq)),
         (type_style(&event.event_type), format!("{:<24}", harmless(&event.event_type))),
-        (AnsiColor::Blue.on_default(), format!("{:<12}", harmless(event.metadata.source.as_deref().unwrap_or("-")))),
-        (
-            AnsiColor::Yellow.on_default(),
-            event.metadata.tags.iter().map(|tag| format!("#{} ", harmless(tag))).collect(),
-        ),
+        (AnsiColor::Blue.on_default(), format!("{source:<12}")),
+        (AnsiColor::Yellow.on_default(), tags.join(" ")),
     ];
     let mut line = String::new();
     let mut used = 0;
     for (style, text) in parts.iter().filter(|(_, text)| !text.is_empty()) {
-        let text = text.trim_end_matches(' ').to_string() + &" ".repeat(trailing(text));
-        used += columns(&text) + 1;
-        line.push_str(&paint(*style, &text));
+        used += columns(text) + 1;
+        line.push_str(&paint(*style, text));
         line.push(' ');
     }
     line.push_str(&fit(&harmless(event.data.get()), width.saturating_sub(used).max(LEAST_DATA)));
     line
-}
-
-fn trailing(text: &str) -> usize {
-    text.len() - text.trim_end_matches(' ').len()
 }
 
 /// The end of a type says how it went.
@@ -140,11 +134,11 @@ mod tests {
 
     #[test]
     fn a_line_has_time_seq_type_source_tags_and_as_much_data_as_fits() {
-        let line = event_line(EVENT, 100, false);
-        assert_eq!(columns(&line), 100, "{line}");
+        let line = event_line(EVENT, 90, false);
+        assert_eq!(columns(&line), 90, "{line}");
         let (time, rest) = line.split_at(12);
         assert!(time.ends_with(":00.123"), "{time}");
-        assert_eq!(rest, "     42 task.failed              executor-1   #urgent #b  {\"a\":\"long enough to be c…");
+        assert_eq!(rest, "     42 task.failed              executor-1   #urgent #b {\"a\":\"long enough to…");
         assert!(event_line(EVENT, 200, false).ends_with("cut\"}"));
         assert!(event_line(EVENT, 10, false).ends_with("{\"a\":\"long enough t…"));
     }
