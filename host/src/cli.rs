@@ -142,7 +142,7 @@ mod tests {
     fn every_documented_command_line_parses() {
         for line in [
             "serve --config busway.toml --plugins plugins --listen 127.0.0.1:0",
-            "publish --type a.b --data {} --source s --tag x --tag y --correlation-id c",
+            "publish --type a.b --data -5 --source s --tag x --tag y --correlation-id c",
             "publish --type cargo.message -",
             "publish events.jsonl --skip-invalid --batch 10 --wait-ms 5",
             "tail --types task.* --sources a,b --tags x --exclude-tags y --from earliest --json --limit 3",

@@ -37,7 +37,7 @@ pub(super) struct PublishArgs {
     #[arg(long = "type", value_name = "TYPE")]
     event_type: Option<String>,
     /// Data of the one event; null if there is none.
-    #[arg(long, value_name = "JSON", requires = "event_type", conflicts_with = "file", value_parser = event::json_flag)]
+    #[arg(long, value_name = "JSON", requires = "event_type", conflicts_with = "file", allow_hyphen_values = true, value_parser = event::json_flag)]
     data: Option<Box<RawValue>>,
     #[command(flatten)]
     metadata: MetadataArgs,

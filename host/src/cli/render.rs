@@ -13,8 +13,8 @@ use serde_json::value::RawValue;
 use std::fmt::Write;
 use unicode_width::UnicodeWidthChar;
 
-/// The columns that the data of an event gets at least, where the terminal is narrow.
-const LEAST_DATA: usize = 20;
+/// Terminals below this width get no columns, only spaces between the parts: what counts is the data.
+const ROOMY: usize = 100;
 
 /// What a line shows of an event.
 #[derive(Debug, Deserialize)]
@@ -39,6 +39,7 @@ struct ShownMetadata {
 /// is shown as its JSON.
 pub(super) fn event_line(json: &str, width: usize, colour: bool) -> String {
     let Ok(event) = serde_json::from_str::<Shown>(json) else { return fit(&harmless(json), width) };
+    let padded = |text: String, to: usize| if width < ROOMY { text } else { format!("{text:<to$}") };
     let paint = |style: Style, text: &str| if colour { format!("{style}{text}{style:#}") } else { text.to_string() };
     let dim = Style::new().dimmed();
     let tags: Vec<String> = event.metadata.tags.iter().map(|tag| format!("#{}", harmless(tag))).collect();
@@ -46,18 +47,23 @@ pub(super) fn event_line(json: &str, width: usize, colour: bool) -> String {
     let parts = [
         (dim, event.metadata.timestamp.format("%H:%M:%S%.3f").to_string()),
         (dim, format!("{:>6}", event.seq)),
-        (type_style(&event.event_type), format!("{:<24}", harmless(&event.event_type))),
-        (AnsiColor::Blue.on_default(), format!("{source:<12}")),
+        (type_style(&event.event_type), padded(harmless(&event.event_type), 27)),
+        (AnsiColor::Blue.on_default(), padded(source, 10)),
         (AnsiColor::Yellow.on_default(), tags.join(" ")),
     ];
     let mut line = String::new();
-    let mut used = 0;
+    let mut left = width;
     for (style, text) in parts.iter().filter(|(_, text)| !text.is_empty()) {
-        used += columns(text) + 1;
-        line.push_str(&paint(*style, text));
+        let text = fit(text, left);
+        line.push_str(&paint(*style, &text));
+        left -= columns(&text);
+        if left == 0 {
+            return line;
+        }
         line.push(' ');
+        left -= 1;
     }
-    line.push_str(&fit(&harmless(event.data.get()), width.saturating_sub(used).max(LEAST_DATA)));
+    line.push_str(&fit(&harmless(event.data.get()), left));
     line
 }
 
@@ -98,6 +104,9 @@ fn columns(text: &str) -> usize {
 
 /// Cuts `text` to `width` columns, with an ellipsis where something is missing.
 pub(super) fn fit(text: &str, width: usize) -> String {
+    if width == 0 {
+        return String::new();
+    }
     let mut used = 0;
     let mut before_ellipsis = 0;
     for (index, c) in text.char_indices() {
@@ -134,13 +143,21 @@ mod tests {
 
     #[test]
     fn a_line_has_time_seq_type_source_tags_and_as_much_data_as_fits() {
-        let line = event_line(EVENT, 90, false);
-        assert_eq!(columns(&line), 90, "{line}");
+        let line = event_line(EVENT, 100, false);
+        assert_eq!(columns(&line), 100, "{line}");
         let (time, rest) = line.split_at(12);
         assert!(time.ends_with(":00.123"), "{time}");
-        assert_eq!(rest, "     42 task.failed              executor-1   #urgent #b {\"a\":\"long enough to…");
+        assert_eq!(rest, "     42 task.failed                 executor-1 #urgent #b {\"a\":\"long enough to be c…");
         assert!(event_line(EVENT, 200, false).ends_with("cut\"}"));
-        assert!(event_line(EVENT, 10, false).ends_with("{\"a\":\"long enough t…"));
+        assert!(event_line(EVENT, 80, false).contains("    42 task.failed executor-1 #urgent #b {\"a\":"));
+    }
+
+    #[test]
+    fn a_line_never_wraps() {
+        for width in 0..120 {
+            let line = event_line(EVENT, width, false);
+            assert!(columns(&line) <= width, "{width}: {line}");
+        }
     }
 
     #[test]

@@ -16,7 +16,7 @@ pub(super) struct RequestArgs {
     #[arg(long = "type", value_name = "TYPE")]
     event_type: String,
     /// Data of the request; null without it.
-    #[arg(long, value_name = "JSON", value_parser = event::json_flag)]
+    #[arg(long, value_name = "JSON", allow_hyphen_values = true, value_parser = event::json_flag)]
     data: Option<Box<RawValue>>,
     /// Types that are a reply; `*` is any run of characters, `?` one.
     #[arg(long, value_name = "GLOB")]

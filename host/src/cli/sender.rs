@@ -14,6 +14,8 @@ const DEFAULT_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// Waits up to this long are everyday back-pressure and not worth a word.
 const WORTH_A_WORD: Duration = Duration::from_secs(5);
+/// What rounds to nothing is not in the summary.
+const WORTH_COUNTING: Duration = Duration::from_millis(50);
 
 /// Why a batch was not published.
 #[derive(Debug, thiserror::Error)]
@@ -47,7 +49,7 @@ impl fmt::Display for Totals {
             (Some(first), Some(last)) => write!(f, ", seq {first} to {last}")?,
             _ => {}
         }
-        if self.waited > Duration::ZERO {
+        if self.waited >= WORTH_COUNTING {
             write!(f, ", waited {:.1} s for a full hub", self.waited.as_secs_f64())?;
         }
         Ok(())

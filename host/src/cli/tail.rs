@@ -11,6 +11,7 @@ use super::sse::{Message, Parser};
 use anyhow::Context;
 use futures_util::StreamExt;
 use serde::Deserialize;
+use std::fmt;
 use std::process::ExitCode;
 use std::str::FromStr;
 use std::time::Duration;
@@ -131,6 +132,8 @@ impl Tail {
                     Err(error) => error.to_string(),
                 },
                 Err(error) => match error.downcast::<ClientError>() {
+                    // What a first connection is told to do would be noise here.
+                    Ok(ClientError::Unreachable { cause, .. }) if connected => format!("no hub answers ({cause})"),
                     Ok(error) if connected && is_passing(&error) => error.to_string(),
                     Ok(error) => return Err(error.into()),
                     Err(error) => return Err(error),
@@ -189,11 +192,22 @@ impl Tail {
                 }
                 self.left = self.left.map(|left| left - 1);
             }
-            "lagged" => note(gap(&message.data)),
+            "lagged" => self.lag(&message.data),
             // Whatever later hubs add.
             _ => {}
         }
         Ok(())
+    }
+
+    /// Says what is missing, and goes on after it: a reconnect shall not ask for it again.
+    fn lag(&mut self, data: &str) {
+        let Ok(gap) = serde_json::from_str::<Lagged>(data) else {
+            return note(format_args!("missed events: {}", render::harmless(data)));
+        };
+        note(&gap);
+        if let Some((epoch, _)) = self.last_event_id.split_once(':') {
+            self.last_event_id = format!("{epoch}:{}", gap.to);
+        }
     }
 
     async fn adopt_new_epoch(&mut self) -> anyhow::Result<()> {
@@ -207,28 +221,32 @@ impl Tail {
     }
 }
 
+/// What the hub says of a gap.
+#[derive(Deserialize)]
+struct Lagged {
+    missed: u64,
+    from: u64,
+    to: u64,
+}
+
+impl fmt::Display for Lagged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { missed, from, to } = self;
+        match missed {
+            1 => write!(f, "missed 1 event, seq {from}: the hub no longer has it"),
+            _ => {
+                write!(f, "missed {} events, seq {from} to {to}: the hub no longer has them", render::grouped(*missed))
+            }
+        }
+    }
+}
+
 /// Whether a hub that was fine may be fine again. A filter plugin may still be loading after a restart.
 fn is_passing(error: &ClientError) -> bool {
     match error {
         ClientError::Unreachable { .. } | ClientError::Broken { .. } => true,
         ClientError::NotAHub { status, .. } => status.is_server_error(),
         ClientError::Problem(problem) => matches!(problem.status, 404 | 429 | 500..),
-    }
-}
-
-/// What `lagged` says.
-fn gap(data: &str) -> String {
-    #[derive(Deserialize)]
-    struct Lagged {
-        missed: u64,
-        from: u64,
-        to: u64,
-    }
-    match serde_json::from_str::<Lagged>(data) {
-        Ok(Lagged { missed, from, to }) => {
-            format!("missed {} events, seq {from} to {to}: the hub no longer has them", render::grouped(missed))
-        }
-        Err(_) => format!("missed events: {}", render::harmless(data)),
     }
 }
 
@@ -247,8 +265,9 @@ mod tests {
 
     #[test]
     fn a_gap_is_said_in_words() {
-        let said = gap(r#"{"missed":1200,"from":1,"to":1200}"#);
-        assert_eq!(said, "missed 1,200 events, seq 1 to 1200: the hub no longer has them");
-        assert_eq!(gap("\u{1b}[2J"), "missed events: \\u001b[2J");
+        let said = |json: &str| serde_json::from_str::<Lagged>(json).unwrap().to_string();
+        let many = said(r#"{"missed":1200,"from":1,"to":1200}"#);
+        assert_eq!(many, "missed 1,200 events, seq 1 to 1200: the hub no longer has them");
+        assert_eq!(said(r#"{"missed":1,"from":7,"to":7}"#), "missed 1 event, seq 7: the hub no longer has it");
     }
 }
