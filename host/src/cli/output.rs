@@ -69,6 +69,6 @@ pub(super) fn print(text: impl Display) -> anyhow::Result<()> {
 
 /// Says something about the work, on stderr.
 pub(super) fn note(text: impl Display) {
-    // If stderr is closed there is nobody to tell.
-    let _ = writeln!(io::stderr(), "busway: {text}");
+    // One write, so that the lines of several commands on one terminal stay whole. If it fails, there is nobody to tell.
+    let _ = io::stderr().write_all(format!("busway: {text}\n").as_bytes());
 }

@@ -139,7 +139,7 @@ pub(super) fn grouped(number: u64) -> String {
 mod tests {
     use super::*;
 
-    const EVENT: &str = r#"{"seq":42,"type":"task.failed","data":{"a":"long enough to be cut"},"metadata":{"event_id":"x","timestamp":"2026-11-22T07:35:00.123456Z","source":"executor-1","tags":["urgent","b"],"hops":0}}"#;
+    const EVENT: &str = r#"{"seq":42,"type":"task.failed","data":{"a":"long enough to be cut off"},"metadata":{"event_id":"x","timestamp":"2026-11-22T07:35:00.123456Z","source":"executor-1","tags":["urgent","b"],"hops":0}}"#;
 
     #[test]
     fn a_line_has_time_seq_type_source_tags_and_as_much_data_as_fits() {
@@ -147,8 +147,8 @@ mod tests {
         assert_eq!(columns(&line), 100, "{line}");
         let (time, rest) = line.split_at(12);
         assert!(time.ends_with(":00.123"), "{time}");
-        assert_eq!(rest, "     42 task.failed                 executor-1 #urgent #b {\"a\":\"long enough to be c…");
-        assert!(event_line(EVENT, 200, false).ends_with("cut\"}"));
+        assert_eq!(rest, "     42 task.failed                 executor-1 #urgent #b {\"a\":\"long enough to be cut o…");
+        assert!(event_line(EVENT, 200, false).ends_with("cut off\"}"));
         assert!(event_line(EVENT, 80, false).contains("    42 task.failed executor-1 #urgent #b {\"a\":"));
     }
 
