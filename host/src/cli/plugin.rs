@@ -1,0 +1,145 @@
+//! `busway plugin`: shows and steers the plugins of a running hub; `check` and `call` try a file out without one.
+
+use super::client::Client;
+use super::event::json_flag;
+use super::output::Output;
+use super::{pending, render};
+use serde::Deserialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum PluginCommand {
+    /// List the plugins.
+    List(ShowArgs),
+    /// Show all that is known of one plugin.
+    Show(NameArgs),
+    /// Load the plugin's file again.
+    Reload(NameArgs),
+    /// Let a disabled or quarantined plugin work again.
+    Enable(NameArgs),
+    /// Let the plugin rest until it is enabled.
+    Disable(NameArgs),
+    /// Go back to the version before.
+    Rollback(NameArgs),
+    /// Check a plugin file: what it is, what it asks for, whether it would load.
+    Check(CheckArgs),
+    /// Call a plugin file with one event and show what it does.
+    Call(CallArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct ShowArgs {
+    /// JSON even on a terminal.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct NameArgs {
+    /// The plugin's name.
+    name: String,
+    #[command(flatten)]
+    show: ShowArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct CheckArgs {
+    /// The .wasm file; the .toml beside it is read as well.
+    pub(super) file: PathBuf,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct CallArgs {
+    /// The .wasm file; the .toml beside it is read as well.
+    pub(super) file: PathBuf,
+    /// File with the event's JSON; `-` for stdin.
+    #[arg(long, value_name = "FILE|-")]
+    pub(super) event: PathBuf,
+    /// Parameters, for a filter.
+    #[arg(long, value_name = "JSON", value_parser = json_flag)]
+    pub(super) params: Option<Box<RawValue>>,
+    /// A config value of the plugin; may be given several times.
+    #[arg(long = "config", value_name = "KEY=VALUE", value_parser = key_value)]
+    pub(super) config: Vec<(String, String)>,
+}
+
+fn key_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_string(), value.to_string())),
+        _ => Err(format!("expected KEY=VALUE, found {text:?}")),
+    }
+}
+
+#[derive(Deserialize)]
+struct List {
+    plugins: Vec<Value>,
+}
+
+/// `client` is made only for the commands that need a hub.
+pub(super) async fn run(
+    client: impl FnOnce() -> anyhow::Result<Client>,
+    command: PluginCommand,
+) -> anyhow::Result<ExitCode> {
+    match command {
+        PluginCommand::List(args) => {
+            let body: Box<RawValue> = client()?.get(&["v1", "plugins"], &[]).await?;
+            show(&body, &args, |body| Ok(render::plugins(&serde_json::from_str::<List>(body.get())?.plugins)))
+        }
+        PluginCommand::Show(args) => {
+            let body: Box<RawValue> = client()?.get(&["v1", "plugins", &args.name], &[]).await?;
+            show(&body, &args.show, |body| Ok(render::facts(&serde_json::from_str(body.get())?)))
+        }
+        PluginCommand::Reload(args) => steer(&client()?, "reload", args).await,
+        PluginCommand::Enable(args) => steer(&client()?, "enable", args).await,
+        PluginCommand::Disable(args) => steer(&client()?, "disable", args).await,
+        PluginCommand::Rollback(args) => steer(&client()?, "rollback", args).await,
+        PluginCommand::Check(args) => check(args).await,
+        PluginCommand::Call(args) => call(args).await,
+    }
+}
+
+async fn steer(client: &Client, action: &str, args: NameArgs) -> anyhow::Result<ExitCode> {
+    let path = ["v1", "plugins", &args.name, action];
+    let body: Box<RawValue> = client.post(&path, String::new()).await?;
+    show(&body, &args.show, |body| Ok(render::plugins(&[serde_json::from_str(body.get())?])))
+}
+
+fn show(
+    body: &RawValue,
+    args: &ShowArgs,
+    table: impl FnOnce(&RawValue) -> anyhow::Result<String>,
+) -> anyhow::Result<ExitCode> {
+    let mut out = Output::stdout();
+    if out.is_terminal() && !args.json {
+        out.line(table(body)?)?;
+    } else {
+        out.line(body)?;
+    }
+    out.flush()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn check(args: CheckArgs) -> anyhow::Result<ExitCode> {
+    let CheckArgs { file: _ } = args;
+    pending::server_side("plugin check")
+}
+
+async fn call(args: CallArgs) -> anyhow::Result<ExitCode> {
+    let CallArgs { file: _, event: _, params: _, config: _ } = args;
+    pending::server_side("plugin call")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_config_value_may_hold_equals_signs_and_be_empty() {
+        assert_eq!(key_value("a=b=c"), Ok(("a".into(), "b=c".into())));
+        assert_eq!(key_value("a="), Ok(("a".into(), String::new())));
+        assert!(key_value("a").is_err() && key_value("=a").is_err());
+    }
+}
