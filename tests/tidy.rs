@@ -21,7 +21,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("config", &["bus", "http", "log", "plugin", "ws"]),
     ("hub", &["bus", "config", "event", "http", "log", "metrics", "plugin", "question"]),
     ("demo", &["event"]),
-    ("cli", &["config", "demo", "event", "hub", "kv", "plugin"]),
+    ("cli", &["bus", "config", "demo", "event", "hub", "kv", "plugin"]),
     ("main", &["cli"]),
     ("lib", &[]),
 ];

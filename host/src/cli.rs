@@ -12,7 +12,6 @@ mod duration;
 mod event;
 mod filter;
 mod output;
-mod pending;
 mod plugin;
 mod publish;
 mod render;

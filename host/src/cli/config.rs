@@ -1,8 +1,12 @@
 //! `busway config`: checks or shows a configuration without starting the hub.
 
-use super::pending;
-use std::path::PathBuf;
-use std::process::ExitCode;
+use super::output::print;
+use crate::config::Config;
+use anyhow::{Context, anyhow};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum ConfigCommand {
@@ -20,7 +24,18 @@ pub(super) struct ConfigArgs {
 
 pub(super) fn run(command: ConfigCommand) -> anyhow::Result<ExitCode> {
     match command {
-        ConfigCommand::Check(ConfigArgs { file: _ }) => pending::server_side("config check"),
-        ConfigCommand::Show(ConfigArgs { file: _ }) => pending::server_side("config show"),
+        ConfigCommand::Check(ConfigArgs { file }) => {
+            read(file.as_deref())?;
+            print(format_args!("{}: no mistakes", file.as_deref().unwrap_or(Path::new("the defaults")).display()))?;
+        }
+        ConfigCommand::Show(ConfigArgs { file }) => print(toml::to_string(&read(file.as_deref())?)?.trim_end())?,
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The configuration of a file, or the defaults.
+pub(super) fn read(file: Option<&Path>) -> anyhow::Result<Config> {
+    let Some(file) = file else { return Ok(Config::default()) };
+    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    Config::parse(&text).map_err(|error| anyhow!("{}:\n{error}", file.display()))
 }

@@ -1,9 +1,13 @@
 //! `busway plugin`: shows and steers the plugins of a running hub; `check` and `call` try a file out without one.
 
+mod call;
+mod check;
+mod try_out;
+
 use super::client::Client;
 use super::event::json_flag;
 use super::output::Output;
-use super::{pending, render};
+use super::render;
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -96,8 +100,8 @@ pub(super) async fn run(
         PluginCommand::Enable(args) => steer(&client()?, "enable", args).await,
         PluginCommand::Disable(args) => steer(&client()?, "disable", args).await,
         PluginCommand::Rollback(args) => steer(&client()?, "rollback", args).await,
-        PluginCommand::Check(args) => check(args).await,
-        PluginCommand::Call(args) => call(args).await,
+        PluginCommand::Check(args) => check::run(args).await,
+        PluginCommand::Call(args) => call::run(args).await,
     }
 }
 
@@ -120,16 +124,6 @@ fn show(
     }
     out.flush()?;
     Ok(ExitCode::SUCCESS)
-}
-
-async fn check(args: CheckArgs) -> anyhow::Result<ExitCode> {
-    let CheckArgs { file: _ } = args;
-    pending::server_side("plugin check")
-}
-
-async fn call(args: CallArgs) -> anyhow::Result<ExitCode> {
-    let CallArgs { file: _, event: _, params: _, config: _ } = args;
-    pending::server_side("plugin call")
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use crate::{
     kv::Store,
     plugin::{
         Engine, LoadError, Manifest, Name, Source, Version,
-        directory::{self, Found, Picture},
+        directory::{self, Picture},
         watcher::Watcher,
     },
 };
