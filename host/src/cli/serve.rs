@@ -3,7 +3,7 @@
 use super::output::note;
 use crate::{config::Config, demo::Generator, event::NewEvent, hub::Hub};
 use anyhow::Context;
-use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
+use std::{io::IsTerminal, net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -43,6 +43,7 @@ pub(super) async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
     let dir = config.plugins.dir.clone();
     let hub = Hub::start(config).await?;
     note(format_args!("listening on http://{}, plugins from {}/; ctrl-c ends it", hub.addr(), dir.display()));
+    hub.ready().await;
     let demo = args.demo.map(|rate| {
         note(format_args!("playing {rate} made-up events a second; `busway tail` shows them"));
         tokio::spawn(play(hub.bus().clone(), rate))
@@ -65,7 +66,8 @@ pub(super) async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
 
 fn begin_logging(json: bool) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let colours = std::io::stderr().is_terminal();
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr);
     // Set already only where a program runs this as a library; then its own choice stands.
     let _ = if json { builder.json().try_init() } else { builder.try_init() };
 }

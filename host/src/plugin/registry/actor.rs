@@ -216,7 +216,6 @@ impl Actor {
         let Some(slot) = self.slots.remove(name) else { return };
         slot.plugin.activate(None, false);
         slot.plugin.gone().cancel();
-        tracing::info!(plugin = %name, "removed");
         self.publish();
         self.tell(name, ChangeKind::Removed);
     }
@@ -291,7 +290,19 @@ impl Actor {
     }
 
     fn tell(&self, name: &Name, kind: ChangeKind) {
-        tracing::info!(plugin = %name, change = ?kind, "plugin");
+        match &kind {
+            ChangeKind::Activated { version, generation, .. } => {
+                tracing::info!(plugin = %name, version, generation, "activated")
+            }
+            // Said with its reason where it happened.
+            ChangeKind::Failed(_) => {}
+            ChangeKind::RolledBack { generation, automatic } => {
+                tracing::warn!(plugin = %name, generation, automatic, "rolled back");
+            }
+            ChangeKind::Quarantined { for_ms } => tracing::warn!(plugin = %name, for_ms, "in quarantine"),
+            ChangeKind::Disabled => tracing::info!(plugin = %name, "disabled"),
+            ChangeKind::Removed => tracing::info!(plugin = %name, "removed"),
+        }
         if let Some(shared) = self.shared.upgrade() {
             // Nobody listens: then nobody is told.
             let _ = shared.changes.send(Change { name: name.clone(), kind });
