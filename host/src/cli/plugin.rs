@@ -11,6 +11,7 @@ use super::render;
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -80,6 +81,18 @@ fn key_value(text: &str) -> Result<(String, String), String> {
 #[derive(Deserialize)]
 struct List {
     plugins: Vec<Value>,
+    /// Files that are no plugins, with the reason.
+    #[serde(default)]
+    refused: BTreeMap<String, String>,
+}
+
+impl List {
+    fn table(&self) -> String {
+        let mut lines = vec![render::plugins(&self.plugins)];
+        let refused = self.refused.iter();
+        lines.extend(refused.map(|(file, why)| render::harmless(&format!("not a plugin: {file}: {why}"))));
+        lines.join("\n")
+    }
 }
 
 /// `client` is made only for the commands that need a hub.
@@ -90,7 +103,7 @@ pub(super) async fn run(
     match command {
         PluginCommand::List(args) => {
             let body: Box<RawValue> = client()?.get(&["v1", "plugins"], &[]).await?;
-            show(&body, &args, |body| Ok(render::plugins(&serde_json::from_str::<List>(body.get())?.plugins)))
+            show(&body, &args, |body| Ok(serde_json::from_str::<List>(body.get())?.table()))
         }
         PluginCommand::Show(args) => {
             let body: Box<RawValue> = client()?.get(&["v1", "plugins", &args.name], &[]).await?;

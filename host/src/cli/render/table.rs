@@ -6,7 +6,7 @@ use serde_json::Value;
 
 /// A plugin's columns, in this order, as far as any plugin has them.
 const PLUGIN_COLUMNS: &[&str] =
-    &["name", "kind", "version", "state", "calls", "faults", "failures", "lag", "dead_letters", "last_error"];
+    &["name", "kind", "version", "state", "calls", "ok", "failures", "faults", "emitted", "last_error"];
 
 /// The widest cell; `last_error` may be a whole paragraph.
 const WIDEST: usize = 60;
@@ -45,12 +45,27 @@ fn cell(value: &Value) -> String {
     match value {
         Value::Null => "-".into(),
         Value::Bool(flag) => if *flag { "yes" } else { "no" }.into(),
-        Value::Number(number) => number.as_u64().map_or_else(|| number.to_string(), grouped),
+        Value::Number(number) => match (number.as_u64(), number.as_f64()) {
+            (Some(whole), _) => grouped(whole),
+            (None, Some(number)) => format!("{number:.1}"),
+            (None, None) => number.to_string(),
+        },
         Value::String(text) if text.is_empty() => "-".into(),
         Value::String(text) => harmless(text),
         Value::Array(items) if items.is_empty() => "-".into(),
         Value::Array(items) => items.iter().map(cell).collect::<Vec<_>>().join(", "),
         Value::Object(_) => "-".into(),
+    }
+}
+
+/// What a plugin's column shows: counts by reason as their sum, an error as its message.
+fn column(value: &Value) -> Value {
+    match value {
+        Value::Object(members) if members.contains_key("message") => members["message"].clone(),
+        Value::Object(members) if members.values().all(Value::is_u64) => {
+            members.values().filter_map(Value::as_u64).sum::<u64>().into()
+        }
+        _ => value.clone(),
     }
 }
 
@@ -61,14 +76,14 @@ pub(in crate::cli) fn plugins(statuses: &[Value]) -> String {
     }
     let shown: Vec<&str> =
         PLUGIN_COLUMNS.iter().copied().filter(|name| statuses.iter().any(|status| !status[name].is_null())).collect();
+    let statuses: Vec<Vec<Value>> =
+        statuses.iter().map(|status| shown.iter().map(|name| column(&status[name])).collect()).collect();
     let mut rows = vec![shown.iter().map(|name| name.replace('_', " ").to_uppercase()).collect::<Vec<_>>()];
-    rows.extend(statuses.iter().map(|status| shown.iter().map(|name| fit(&cell(&status[name]), WIDEST)).collect()));
+    rows.extend(statuses.iter().map(|cells| cells.iter().map(|value| fit(&cell(value), WIDEST)).collect()));
     let width = |column: usize| rows.iter().map(|row| columns(&row[column])).max().unwrap_or(0);
     let widths: Vec<usize> = (0..shown.len()).map(width).collect();
-    let number: Vec<bool> = shown
-        .iter()
-        .map(|name| statuses.iter().all(|status| status[name].is_number() || status[name].is_null()))
-        .collect();
+    let is_number = |index: usize| statuses.iter().all(|cells| cells[index].is_number() || cells[index].is_null());
+    let number: Vec<bool> = (0..shown.len()).map(is_number).collect();
     let line = |row: &Vec<String>| {
         let cells = row.iter().enumerate().map(|(column, text)| {
             let gap = " ".repeat(widths[column] - columns(text));
@@ -101,10 +116,11 @@ mod tests {
     #[test]
     fn plugins_show_the_columns_that_any_of_them_has() {
         let statuses = [
-            json!({"name": "redact", "state": "active", "calls": 1200}),
-            json!({"name": "x", "last_error": "bad\nfile"}),
+            json!({"name": "redact", "state": "active", "calls": 1200, "faults": {"fuel": 1, "trap": 2}}),
+            json!({"name": "x", "faults": {}, "last_error": {"code": "load", "message": "bad\nfile"}}),
         ];
-        let expected = "NAME    STATE   CALLS  LAST ERROR\nredact  active  1,200  -\nx       -           -  bad file";
+        let expected = "NAME    STATE   CALLS  FAULTS  LAST ERROR\nredact  active  1,200       3  -\n\
+                        x       -           -       0  bad file";
         assert_eq!(plugins(&statuses), expected);
         assert!(plugins(&[]).starts_with("no plugins"));
     }
