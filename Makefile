@@ -71,7 +71,7 @@ unit-with:
 	cargo test --locked --workspace --doc
 
 doc: setup
-	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --quiet
+	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --locked --workspace --no-deps --document-private-items --quiet
 
 webhooks: $(WEBHOOKS)
 
