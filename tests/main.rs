@@ -2,6 +2,7 @@
 //! conditions, never for time to pass; its name is the promise.
 
 mod bus;
+mod cli;
 mod client;
 mod guests;
 mod http;
