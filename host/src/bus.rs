@@ -7,7 +7,7 @@ mod request;
 mod stats;
 mod subscription;
 
-pub use request::{Reply, RequestError};
+pub use request::{Ask, MAX_TIMEOUT_MS, Reply, RequestError};
 pub use stats::Stats;
 pub use subscription::{IntoOutcome, Subscription};
 

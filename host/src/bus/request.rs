@@ -5,6 +5,7 @@ use crate::{
     event::{Event, Glob, NewEvent},
     log::{Cursor, Step},
 };
+use serde::{Deserialize, Serialize};
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -16,8 +17,38 @@ use uuid::Uuid;
 /// Most events that may arrive for a request before its own publishing is acknowledged.
 const CANDIDATES: usize = 64;
 
+/// Longest wait for a reply that a client may ask for, in milliseconds.
+pub const MAX_TIMEOUT_MS: u64 = 300_000;
+
+/// A request as clients write it, the same over HTTP and WebSocket.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ask {
+    event: NewEvent,
+    reply_type: Glob,
+    #[serde(default = "half_a_minute")]
+    timeout_ms: u64,
+}
+
+fn half_a_minute() -> u64 {
+    30_000
+}
+
+impl Ask {
+    /// Publishes it and waits for the reply.
+    ///
+    /// # Errors
+    /// See [`RequestError`].
+    pub async fn answer(self, bus: &Bus) -> Result<Reply, RequestError> {
+        if !(1..=MAX_TIMEOUT_MS).contains(&self.timeout_ms) {
+            return Err(RequestError::TimeoutMs(self.timeout_ms));
+        }
+        request(bus, self.event, &self.reply_type, Duration::from_millis(self.timeout_ms)).await
+    }
+}
+
 /// A request that was answered.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
 pub struct Reply {
     /// Where the request stands in the log.
     pub request: Receipt,
@@ -33,6 +64,9 @@ pub enum RequestError {
     /// The request was not published.
     #[error(transparent)]
     Publish(#[from] PublishError),
+    /// A client asked for no time, or too much.
+    #[error("timeout_ms: expected 1 to {MAX_TIMEOUT_MS} milliseconds, found {0}")]
+    TimeoutMs(u64),
     /// No event of the reply's type with this correlation id came in time. The request stays in the log.
     #[error("no event of type {reply_type} with correlation id {correlation_id} within {timeout:?}")]
     Timeout {
@@ -50,6 +84,7 @@ impl RequestError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Publish(error) => error.code(),
+            Self::TimeoutMs(_) => "request.timeout-ms",
             Self::Timeout { .. } => "request.timeout",
         }
     }
