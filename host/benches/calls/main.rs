@@ -25,6 +25,10 @@ use std::{
 };
 use tokio::runtime::{Builder, Runtime};
 
+/// As in the program.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Turns of each side in the table.
 const TURNS: usize = 80;
 

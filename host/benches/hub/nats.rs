@@ -51,7 +51,7 @@ pub(crate) fn run(report: &mut Report) {
     let single = (nats.process.cpu() - before).as_secs_f64() * 1e6 / (CLIENTS as f64 * f64::from(SINGLE));
     report.row("nats-server: 500 events/s one by one to 200 clients: server CPU a delivery", "", single, "µs");
     drop(swarm);
-    let bytes = idle::per_connection(&nats.process, nats.websocket, "/", &hello);
+    let (bytes, _swarm) = idle::per_connection(&nats.process, nats.websocket, "/", &hello);
     report.row("nats-server: memory of an idle WebSocket connection, of 5,000", "", bytes / 1e3, "KB");
 }
 

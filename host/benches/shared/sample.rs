@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 
 /// 256 bytes of JSON.
 pub(crate) fn data() -> Box<RawValue> {
-    let text = format!("{{\"task_id\":\"t-1\",\"text\":\"{}\"}}", "x".repeat(228));
+    let text = format!("{{\"task_id\":\"t-1\",\"text\":\"{}\"}}", "x".repeat(229));
     assert_eq!(text.len(), 256);
     RawValue::from_string(text).expect("it is JSON")
 }
