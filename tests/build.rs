@@ -14,7 +14,10 @@ fn main() {
     for path in ["wit", "Cargo.lock"] {
         println!("cargo:rerun-if-changed={}", root.join(path).display());
     }
-    let target = root.join("target/guests");
+    // The directory of the build that runs this one lies above its `OUT_DIR`: <target>/<profile>/build/<package>/out.
+    let out = PathBuf::from(env::var("OUT_DIR").expect("set by cargo"));
+    let shared = out.ancestors().nth(4).expect("cargo's own layout").to_owned();
+    let target = shared.join("guests");
     let mut cargo = Command::new(env::var("CARGO").expect("set by cargo"));
     cargo
         .current_dir(&root)
@@ -32,5 +35,6 @@ fn main() {
     let status = cargo.status().expect("cargo runs");
     assert!(status.success(), "the guests do not build: is the target there? `rustup target add wasm32-wasip2`");
     let built = target.join("wasm32-wasip2/guest");
+    println!("cargo:rustc-env=TARGET_DIR={}", shared.display());
     println!("cargo:rustc-env=GUESTS={}", built.canonicalize().expect("it was just made").display());
 }

@@ -116,11 +116,12 @@ pub async fn within<F: Future>(future: F) -> F::Output {
     tokio::time::timeout(PATIENCE, future).await.expect("it came true in time")
 }
 
-/// Waits until `condition` holds, looking again each time other tasks have had their turn.
+/// Waits until `condition` holds, looking again every millisecond.
 pub async fn until(mut condition: impl FnMut() -> bool) {
     within(async {
+        let mut look = tokio::time::interval(Duration::from_millis(1));
         while !condition() {
-            tokio::task::yield_now().await;
+            look.tick().await;
         }
     })
     .await;

@@ -2,6 +2,7 @@
 //! conditions, never for time to pass; its name is the promise.
 
 mod bus;
+mod cli;
 mod client;
 mod guests;
 mod http;
@@ -10,4 +11,7 @@ mod invariants;
 mod plugins;
 mod praxis;
 mod properties;
+mod tidy;
+#[cfg(feature = "webhooks")]
+mod webhooks;
 mod websocket;

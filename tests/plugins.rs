@@ -6,7 +6,7 @@ use crate::{
     hub::{TestHub, until, within},
 };
 use busway::{config::AdmissionConfig, event::NewEvent};
-use serde_json::{Value, json};
+use serde_json::json;
 use std::collections::BTreeMap;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -383,6 +383,8 @@ async fn the_directory_may_be_removed_and_made_again() {
     hub.plugin_until("probe", |status| status["code"] == "plugin.unknown").await;
     std::fs::create_dir(&plugins).unwrap();
     hub.install("probe", probe(2), "").await;
+    hub.publish("probe.echo", json!(null)).await;
+    assert_eq!(hub.events_of("probed.echo", 1).await[0]["data"]["version"], json!(2));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -434,8 +436,11 @@ async fn a_removed_plugin_finishes_what_it_began() {
     for index in 0..20 {
         hub.publish("probe.echo", json!(index)).await;
     }
+    until(|| hub.bus().metrics().commits.get() > 0).await;
     hub.remove("probe.wasm");
     hub.events_of("plugin.removed", 1).await;
-    let handled = |hub: &TestHub| hub.bus().metrics().commits.get() + hub.bus().metrics().handler_abandoned.get();
-    until(|| handled(&hub) == 20).await;
+    until(|| hub.bus().stats().active_handlers == 0).await;
+    let committed = hub.bus().metrics().commits.get();
+    assert_eq!(hub.events_of("probed.echo", committed as usize).await.len() as u64, committed);
+    assert!(hub.stop().await, "nobody waits for a plugin that is gone");
 }

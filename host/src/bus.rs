@@ -30,7 +30,7 @@ use tokio::{
 };
 
 /// Bounds of the bus.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct BusConfig {
     /// Most native handlers at work at once.

@@ -2,7 +2,7 @@
 //! at once, each with its line. Knows no module's meaning of a key, and reads no environment.
 
 use crate::{bus::BusConfig, http::HttpConfig, log::LogConfig, plugin::registry::PluginsConfig, ws::WebSocketConfig};
-use serde::{Deserialize, de::DeserializeOwned, de::IntoDeserializer};
+use serde::{Deserialize, Serialize, de::DeserializeOwned, de::IntoDeserializer};
 use std::{fmt, num::NonZero, ops::Range};
 use toml::{
     Spanned,
@@ -10,7 +10,7 @@ use toml::{
 };
 
 /// All of it. Every key has a default, so an empty file, or none, is a configuration.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Config {
     /// `[http]`
     pub http: HttpConfig,
@@ -29,7 +29,7 @@ pub struct Config {
 }
 
 /// A filter plugin at the hub's door.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct AdmissionConfig {
     /// The plugin's name. An event is refused while it is not there.
@@ -40,7 +40,7 @@ pub struct AdmissionConfig {
 }
 
 /// How the hub stops.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ShutdownConfig {
     /// Handlers that have not finished after this are given up; in seconds.

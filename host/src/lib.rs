@@ -3,7 +3,9 @@
 #![forbid(unsafe_code)]
 
 pub mod bus;
+pub mod cli;
 pub mod config;
+pub mod demo;
 pub mod event;
 pub mod http;
 pub mod hub;

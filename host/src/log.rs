@@ -17,7 +17,7 @@ pub mod view;
 pub use cursor::{Chunk, Cursor, Gap, Step};
 
 use crate::{event::Event, metrics::Metrics};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::{
     num::NonZero,
     sync::{
@@ -30,7 +30,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use uuid::Uuid;
 
 /// Bounds of the log's queues.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LogConfig {
     /// Most events that the tail holds; a consumer that falls further behind gets a gap.

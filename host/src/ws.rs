@@ -22,13 +22,13 @@ use axum::{
 };
 use client::Client;
 use hyper_util::rt::TokioIo;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use socket::Socket;
 use std::{num::NonZero, sync::Arc};
 use tokio::net::TcpStream;
 
 /// What a WebSocket connection may cost.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct WebSocketConfig {
     /// Most connections at once; more are answered with 503.

@@ -5,6 +5,7 @@ use super::{
     LoadError, Name,
     limits::{MAX_FILE_BYTES, MAX_MANIFEST_BYTES},
 };
+use rustix::fs::OFlags;
 use std::{
     collections::BTreeMap,
     fs::{self, File, OpenOptions},
@@ -132,7 +133,8 @@ fn open(dir: &Path, path: &Path) -> Result<File, LoadError> {
     if !real.starts_with(dir.canonicalize()?) {
         return Err(LoadError::File("a link out of it"));
     }
-    let file = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(&real)?;
+    let file =
+        OpenOptions::new().read(true).custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32).open(&real)?;
     if !file.metadata()?.is_file() {
         return Err(LoadError::File("something else (a directory, a pipe or a device)"));
     }

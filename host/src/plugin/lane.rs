@@ -64,7 +64,7 @@ impl Lanes {
 }
 
 async fn tend(bus: Bus, plugins: Registry, questions: Questions, stop: CancellationToken) {
-    let mut running: HashMap<String, CancellationToken> = HashMap::new();
+    let mut running: Vec<(Arc<Plugin>, CancellationToken)> = Vec::new();
     let mut lanes = JoinSet::new();
     let mut changes = plugins.watch();
     loop {
@@ -74,19 +74,19 @@ async fn tend(bus: Bus, plugins: Registry, questions: Questions, stop: Cancellat
             .filter(|plugin| plugin.kind() == Some(Kind::Handler))
             .cloned()
             .collect();
-        running.retain(|name, stop| {
-            let there = handlers.iter().any(|plugin| plugin.name().as_str() == name);
+        // The same plugin, not only the same name: a file that was removed and put back is a new one.
+        running.retain(|(plugin, stop)| {
+            let there = handlers.iter().any(|other| Arc::ptr_eq(plugin, other));
             if !there {
                 stop.cancel();
             }
             there
         });
         for plugin in handlers {
-            let name = plugin.name().to_string();
-            if !running.contains_key(&name) {
+            if !running.iter().any(|(other, _)| Arc::ptr_eq(&plugin, other)) {
                 let stop = CancellationToken::new();
-                lanes.spawn(Lane::new(bus.clone(), plugin, questions.clone()).run(stop.clone()));
-                running.insert(name, stop);
+                lanes.spawn(Lane::new(bus.clone(), plugin.clone(), questions.clone()).run(stop.clone()));
+                running.push((plugin, stop));
             }
         }
         while lanes.try_join_next().is_some() {}

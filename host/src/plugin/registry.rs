@@ -6,6 +6,7 @@
 
 mod actor;
 mod plugin;
+mod slot;
 
 pub use plugin::{Plugin, State, Status};
 
@@ -13,7 +14,7 @@ use super::{Engine, EngineConfig, LoadError, Name, stats};
 use crate::{kv, metrics::Exposition};
 use actor::{Actor, Command};
 use anyhow::Context;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
     path::PathBuf,
@@ -27,7 +28,7 @@ const COMMANDS: usize = 256;
 const CHANGES: usize = 1_024;
 
 /// Where plugins come from and what they share.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct PluginsConfig {
     /// The drop-in directory; made if it is missing.

@@ -351,6 +351,11 @@ impl Version {
         self.manifest.on_error
     }
 
+    /// What calls of it are counted in.
+    pub fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
     /// The plugin's memory.
     pub fn namespace(&self) -> &Arc<Namespace> {
         &self.instances.context().namespace

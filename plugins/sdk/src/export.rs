@@ -6,7 +6,7 @@ use crate::bindings::{filter::exports::busway::plugin::filter as wit_filter, han
 use crate::description::Package;
 use crate::{Delivery, Description, Failure, Filter, FilterDescription, Handler};
 
-/// Makes a component out of a type that implements [`Handler`](crate::Handler). Once in a crate, at its top.
+/// Makes a component out of a type that implements [`crate::Handler`]. Once in a crate, at its top.
 #[macro_export]
 macro_rules! handler {
     ($handler:ty) => {
@@ -28,7 +28,7 @@ macro_rules! handler {
     };
 }
 
-/// Makes a component out of a type that implements [`Filter`](crate::Filter). Once in a crate, at its top.
+/// Makes a component out of a type that implements [`crate::Filter`]. Once in a crate, at its top.
 #[macro_export]
 macro_rules! filter {
     ($filter:ty) => {

@@ -1,0 +1,81 @@
+# `make run` and `make test` do all the set-up that they need; the rest are their parts.
+# PROFILE=release builds the hub for speed (the first time takes twice as long).
+
+PROFILE ?= dev
+LISTEN ?= 127.0.0.1:8787
+TARGET ?= target
+EXAMPLES = urgent-only task-timer redact github-digest
+GUESTS = $(TARGET)/guests/wasm32-wasip2/guest
+WEBHOOKS = $(TARGET)/webhooks.jsonl
+BUSWAY = $(TARGET)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))/busway
+export CARGO_TARGET_DIR = $(abspath $(TARGET))
+
+.PHONY: run test plugins demo demo-github bench hub setup fmt clippy unit doc webhooks clean-plugins
+
+## The hub with the example plugins and live demo events: open another terminal and try `make demo`, curl, or `busway tail`.
+run: plugins hub
+	@$(BUSWAY) serve --listen $(LISTEN) --demo
+
+## Everything that CI runs: format, lints, tests, docs.
+test: setup fmt clippy unit doc
+
+## Builds the example plugins and puts plugins/<name>.wasm and .toml in place (renamed, so that a running hub never sees half a file).
+plugins: setup
+	cargo build --locked --profile guest --target wasm32-wasip2 --target-dir $(TARGET)/guests $(addprefix --package ,$(EXAMPLES))
+	@for name in $(EXAMPLES); do \
+	  cmp -s plugins/$$name/plugin.toml plugins/$$name.toml || { cp plugins/$$name/plugin.toml plugins/.$$name.toml.new && mv plugins/.$$name.toml.new plugins/$$name.toml; }; \
+	  built=$(GUESTS)/$$(echo $$name | tr - _).wasm; \
+	  cmp -s $$built plugins/$$name.wasm || { cp $$built plugins/.$$name.wasm.new && mv plugins/.$$name.wasm.new plugins/$$name.wasm && echo "plugins/$$name.wasm"; }; \
+	done
+
+## Believable agent events, played into the hub that runs.
+demo: hub
+	@$(BUSWAY) --url http://$(LISTEN) demo
+
+## 329 real GitHub webhooks, published as github.<name>; the plugin github-digest sums them up. Needs npm, and a hub that runs.
+demo-github: plugins hub webhooks
+	@$(BUSWAY) --url http://$(LISTEN) publish $(WEBHOOKS)
+	@echo "published; the digests:"
+	@$(BUSWAY) --url http://$(LISTEN) tail --types github.digest --from earliest --limit 20
+
+## Figures for BENCHMARKS.md.
+bench: setup
+	cargo bench --locked --package busway
+
+hub: setup
+	cargo build --locked --profile $(PROFILE) --workspace --bin busway
+
+setup:
+	@rustup target list --installed 2>/dev/null | grep -qx wasm32-wasip2 || rustup target add wasm32-wasip2
+
+fmt:
+	cargo fmt --all --check
+
+clippy: setup
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+
+# With npm, the test on real webhooks is built too; CI has to have it.
+unit: setup
+	@if command -v npm >/dev/null || [ "$$CI" = true ]; then \
+	  $(MAKE) --no-print-directory webhooks && $(MAKE) --no-print-directory unit-with FEATURES="--features webhooks"; \
+	else \
+	  echo "npm is not installed: the test on real GitHub webhooks is left out"; $(MAKE) --no-print-directory unit-with; \
+	fi
+
+unit-with:
+	@if cargo nextest --version >/dev/null 2>&1; then \
+	  set -x; cargo nextest run --locked --workspace $(FEATURES); \
+	else \
+	  set -x; cargo test --locked --workspace --lib --bins --tests $(FEATURES); \
+	fi
+	cargo test --locked --workspace --doc
+
+doc: setup
+	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --locked --workspace --no-deps --document-private-items --quiet
+
+webhooks: $(WEBHOOKS)
+
+$(WEBHOOKS): tests/webhooks/package.json tests/webhooks/payloads.mjs
+	@mkdir -p $(TARGET)/webhooks && cp $^ $(TARGET)/webhooks/
+	@cd $(TARGET)/webhooks && npm install --no-package-lock --no-audit --no-fund --silent && node payloads.mjs > webhooks.jsonl.new
+	@mv $(TARGET)/webhooks/webhooks.jsonl.new $@

@@ -1,0 +1,188 @@
+//! The command line: one enum of commands, one file for each below `cli/`.
+//!
+//! All commands but `serve`, `config`, `plugin check` and `plugin call` are clients of a running hub and know it only
+//! by its HTTP API. Start reading at [`Command`]; what the commands share is in `client` (HTTP), `sender` (publishing
+//! with back-pressure) and `output` (stdout and stderr).
+
+mod client;
+mod completions;
+mod config;
+mod demo;
+mod duration;
+mod event;
+mod filter;
+mod output;
+mod plugin;
+mod publish;
+mod render;
+mod request;
+mod sender;
+mod serve;
+mod sse;
+mod stats;
+mod tail;
+
+use clap::error::ErrorKind;
+use clap::{Parser, Subcommand};
+use client::Client;
+use std::process::ExitCode;
+
+/// What went wrong is on stderr.
+const FAILED: u8 = 1;
+/// `request` got no reply in time.
+const TIMED_OUT: u8 = 2;
+/// The command line itself is wrong: `EX_USAGE` of sysexits.h, because clap's own 2 would look like a timeout.
+const USAGE: u8 = 64;
+/// Interrupted before the end, as a shell reports it.
+const INTERRUPTED: u8 = 130;
+
+const AFTER_HELP: &str = "Exit codes: 0 done, 1 failed, 2 no reply in time (request), 64 wrong usage, \
+                          130 interrupted (publish).\nColours are off where NO_COLOR is set.";
+
+/// Busway, an event hub that WebAssembly plugins extend while it runs.
+#[derive(Debug, Parser)]
+#[command(name = "busway", version, after_help = AFTER_HELP, max_term_width = 100)]
+struct Cli {
+    /// Where the hub is.
+    #[arg(long, global = true, env = "BUSWAY_URL", default_value = "http://127.0.0.1:8787", value_name = "URL")]
+    url: String,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the hub.
+    Serve(serve::ServeArgs),
+    /// Publish one event, or JSON lines from a file or pipe.
+    Publish(publish::PublishArgs),
+    /// Follow events as they happen.
+    Tail(tail::TailArgs),
+    /// Publish an event and wait for the reply to it.
+    Request(request::RequestArgs),
+    /// Show the hub's numbers.
+    Stats(stats::StatsArgs),
+    /// Show and steer plugins, or try a plugin file out.
+    #[command(subcommand)]
+    Plugin(plugin::PluginCommand),
+    /// Check or show the configuration.
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
+    /// Play made-up but believable agent traffic into the hub.
+    Demo(demo::DemoArgs),
+    /// Print the completion script of a shell.
+    Completions(completions::CompletionsArgs),
+}
+
+/// Reads the command line, runs the command, says on stderr what went wrong.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Nothing is left to tell if even this cannot be written.
+            let _ = error.print();
+            let asked_for = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+            return if asked_for { ExitCode::SUCCESS } else { ExitCode::from(USAGE) };
+        }
+    };
+    // Two at the least: a blocked write to stdout must not keep ctrl-c from being heard.
+    let workers = std::thread::available_parallelism().map_or(2, |cpus| cpus.get().max(2));
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&anyhow::Error::new(error).context("cannot start the async runtime")),
+    };
+    let result = runtime.block_on(run(cli));
+    // Not waited for: a read of a silent stdin would keep the process alive.
+    runtime.shutdown_background();
+    result.unwrap_or_else(|error| failed(&error))
+}
+
+fn failed(error: &anyhow::Error) -> ExitCode {
+    if error.is::<output::Closed>() {
+        return ExitCode::SUCCESS;
+    }
+    output::note(format_args!("{error:#}"));
+    ExitCode::from(FAILED)
+}
+
+async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    let client = || Client::new(&cli.url);
+    match cli.command {
+        Command::Serve(args) => serve::run(args).await,
+        Command::Publish(args) => publish::run(client()?, args).await,
+        Command::Tail(args) => tail::run(client()?, args).await,
+        Command::Request(args) => request::run(&client()?, args).await,
+        Command::Stats(args) => stats::run(&client()?, args).await,
+        Command::Plugin(command) => plugin::run(client, command).await,
+        Command::Config(command) => config::run(command),
+        Command::Demo(args) => demo::run(&client()?, args).await,
+        Command::Completions(args) => completions::run(args),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_commands_are_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_url_can_stand_before_and_after_the_command() {
+        for line in ["busway --url http://h:1 stats", "busway stats --url http://h:1"] {
+            assert_eq!(Cli::try_parse_from(line.split(' ')).unwrap().url, "http://h:1");
+        }
+    }
+
+    #[test]
+    fn every_documented_command_line_parses() {
+        for line in [
+            "serve --config busway.toml --plugins plugins --listen 127.0.0.1:0",
+            "publish --type a.b --data -5 --source s --tag x --tag y --correlation-id c",
+            "publish --type cargo.message -",
+            "publish events.jsonl --skip-invalid --batch 10 --wait-ms 5",
+            "tail --types task.* --sources a,b --tags x --exclude-tags y --from earliest --json --limit 3",
+            "tail --filter urgent-only --params {} --from 7",
+            "request --type a --data {} --reply-type b.* --timeout 500ms",
+            "stats --json",
+            "plugin list",
+            "plugin show x",
+            "plugin reload x",
+            "plugin enable x",
+            "plugin disable x",
+            "plugin rollback x",
+            "plugin check x.wasm",
+            "plugin call x.wasm --event - --params {} --config k=v --config l=w",
+            "config check busway.toml",
+            "config show",
+            "demo --rate 100 --seed 7 --count 1000",
+            "demo --speed 2.5",
+            "completions zsh",
+        ] {
+            let words = std::iter::once("busway").chain(line.split(' '));
+            if let Err(error) = Cli::try_parse_from(words) {
+                panic!("{line}: {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_contradicts_itself_is_refused() {
+        for line in [
+            "publish --data {}",
+            "publish --type a --data {} file",
+            "tail --params {}",
+            "tail --from yesterday",
+            "request --type a",
+            "request --type a --reply-type b --timeout 30",
+            "demo --rate 5 --speed 2",
+            "demo --rate 0",
+        ] {
+            let words = std::iter::once("busway").chain(line.split(' '));
+            assert!(Cli::try_parse_from(words).is_err(), "{line}");
+        }
+    }
+}

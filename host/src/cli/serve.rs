@@ -1,0 +1,119 @@
+//! `busway serve`: runs the hub until it is told to stop.
+
+use super::output::note;
+use crate::{config::Config, demo::Generator, event::NewEvent, hub::Hub};
+use anyhow::Context;
+use std::{io::IsTerminal, net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+/// As a shell reports a program that SIGTERM ended.
+const ENDED_AT_ONCE: u8 = 143;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct ServeArgs {
+    /// Configuration file (TOML).
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+    /// Directory whose .wasm files are the plugins; overrides the configuration.
+    #[arg(long, value_name = "DIR")]
+    pub(super) plugins: Option<PathBuf>,
+    /// Address to listen on; overrides the configuration.
+    #[arg(long, value_name = "ADDR")]
+    pub(super) listen: Option<SocketAddr>,
+    /// Play made-up agent traffic into the hub, so many events a second.
+    #[arg(long, value_name = "RATE", num_args = 0..=1, default_missing_value = "5", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(super) demo: Option<u32>,
+    /// Log lines as JSON. RUST_LOG chooses which: `info`, `busway=debug`, …
+    #[arg(long)]
+    pub(super) log_json: bool,
+}
+
+pub(super) async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
+    begin_logging(args.log_json);
+    let mut config = super::config::read(args.config.as_deref())?;
+    if let Some(listen) = args.listen {
+        config.http.listen = listen;
+    }
+    if let Some(plugins) = args.plugins {
+        config.plugins.dir = plugins;
+    }
+    allow_files(&config);
+    let mut signals = Signals::new()?;
+    let dir = config.plugins.dir.clone();
+    let hub = Hub::start(config).await?;
+    note(format_args!("listening on http://{}, plugins from {}/; ctrl-c ends it", hub.addr(), dir.display()));
+    hub.ready().await;
+    let demo = args.demo.map(|rate| {
+        note(format_args!("playing {rate} made-up events a second; `busway tail` shows them"));
+        tokio::spawn(play(hub.bus().clone(), rate))
+    });
+    signals.next().await;
+    note("finishing what is under way; a second signal ends at once");
+    if let Some(demo) = demo {
+        demo.abort();
+    }
+    tokio::select! {
+        finished = hub.shutdown() => {
+            if !finished {
+                note("not everything had finished in time");
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        () = signals.next() => Ok(ExitCode::from(ENDED_AT_ONCE)),
+    }
+}
+
+fn begin_logging(json: bool) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let colours = std::io::stderr().is_terminal();
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr);
+    // Set already only where a program runs this as a library; then its own choice stands.
+    let _ = if json { builder.json().try_init() } else { builder.try_init() };
+}
+
+/// Every connection is a file to the system, and its usual limit of 1,024 is less than the hub is asked to bear.
+fn allow_files(config: &Config) {
+    const OWN: u64 = 256;
+    let wanted = config.http.max_connections as u64 + OWN;
+    let limits = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let allowed = limits.maximum.map_or(wanted, |most| most.min(wanted));
+    if limits.current.is_none_or(|now| now >= wanted) {
+        return;
+    }
+    let raised = rustix::process::Rlimit { current: Some(allowed), maximum: limits.maximum };
+    if rustix::process::setrlimit(rustix::process::Resource::Nofile, raised).is_err() || allowed < wanted {
+        note(format_args!("the system allows {allowed} open files, fewer than max_connections needs ({wanted})"));
+    }
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> anyhow::Result<Self> {
+        let hear = |kind| signal(kind).context("cannot listen for signals");
+        Ok(Self { terminate: hear(SignalKind::terminate())?, interrupt: hear(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+async fn play(bus: crate::bus::Bus, rate: u32) {
+    let mut tick = tokio::time::interval(Duration::from_secs(1) / rate);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    for (_, event) in Generator::new(fastrand::u64(..)) {
+        tick.tick().await;
+        if let Ok(event) = serde_json::from_value::<NewEvent>(event) {
+            // A full hub drops it and counts it: nobody waits for made-up events.
+            let _ = bus.publish(event).await;
+        }
+    }
+}
