@@ -173,7 +173,7 @@ impl Version {
     ) -> Result<Effects, CallError> {
         let lists = Lists::of(event);
         let call = Call::caused_by(event);
-        let ended = self.ask(event, Question::Handle(lists.event(), attempt), call, transcript).await;
+        let ended = self.ask(event, Question::Handle(&lists, attempt), call, transcript).await;
         let Ended { answer, call, usage, .. } = ended;
         let result = match answer {
             Ok(Answer::Handled(Ok(()))) => Ok(Effects { outbox: call.outbox, writes: call.transaction, usage }),
@@ -208,7 +208,7 @@ impl Version {
         transcript: Option<&mut Transcript>,
     ) -> Result<bool, CallError> {
         let lists = Lists::of(event);
-        let question = Question::Matches(lists.event(), params.as_str());
+        let question = Question::Matches(&lists, params.as_str());
         let Ended { answer, usage, .. } = self.ask(event, question, Call::default(), transcript).await;
         let result = match answer {
             Ok(Answer::Matched(Ok(verdict))) => Ok(verdict),

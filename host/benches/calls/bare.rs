@@ -1,0 +1,171 @@
+//! The same guest on wasmtime alone: the engine's settings, the generated bindings, fuel and the interval at which it yields.
+//! What is missing is what the hub adds: limits, deadline, capabilities, transaction, statistics.
+
+use busway::event::Event;
+use wasmtime::component::{Component, Linker, ResourceTable};
+use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Store};
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+
+mod handler {
+    wasmtime::component::bindgen!({
+        path: "../wit",
+        world: "handler-plugin",
+        ownership: Borrowing { duplicate_if_necessary: true },
+        exports: { default: async },
+    });
+}
+
+mod filter {
+    wasmtime::component::bindgen!({
+        path: "../wit",
+        world: "filter-plugin",
+        ownership: Borrowing { duplicate_if_necessary: true },
+        with: {
+            "busway:plugin/types": super::handler::busway::plugin::types,
+            "busway:plugin/logging": super::handler::busway::plugin::logging,
+        },
+        exports: { default: async },
+    });
+}
+
+use handler::busway::plugin::types;
+use handler::exports::busway::plugin::handler::Delivery;
+
+/// As `plugin/limits.rs` has them for an event of this size.
+const FUEL: u64 = 20_000_000;
+const YIELD_FUEL: u64 = 10_000;
+
+#[derive(Default)]
+struct Data {
+    resources: ResourceTable,
+    wasi: Option<WasiCtx>,
+}
+
+impl WasiView for Data {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        let ctx = self.wasi.get_or_insert_with(|| WasiCtx::builder().build());
+        WasiCtxView { ctx, table: &mut self.resources }
+    }
+}
+
+enum Linked {
+    Handler(handler::HandlerPluginPre<Data>),
+    Filter(filter::FilterPluginPre<Data>),
+}
+
+enum Exports {
+    Handler(handler::HandlerPlugin),
+    Filter(filter::FilterPlugin),
+}
+
+/// A compiled and linked component.
+pub(crate) struct Bare {
+    engine: Engine,
+    linked: Linked,
+}
+
+/// An instance of it.
+pub(crate) struct Live {
+    store: Store<Data>,
+    exports: Exports,
+}
+
+impl Bare {
+    pub(crate) fn new(bytes: &[u8], is_handler: bool) -> Self {
+        let engine = Engine::new(&settings()).expect("the machine has address space");
+        let component = Component::from_binary(&engine, bytes).expect("it compiles");
+        let mut linker = Linker::<Data>::new(&engine);
+        wasmtime_wasi::p2::add_to_linker_async(&mut linker).expect("wasi is linked");
+        // The calls that are measured use none of the hub's interfaces.
+        linker.define_unknown_imports_as_traps(&component).expect("the rest is linked");
+        let pre = linker.instantiate_pre(&component).expect("it is linked");
+        let linked = if is_handler {
+            Linked::Handler(handler::HandlerPluginPre::new(pre).expect("a handler"))
+        } else {
+            Linked::Filter(filter::FilterPluginPre::new(pre).expect("a filter"))
+        };
+        Self { engine, linked }
+    }
+
+    pub(crate) async fn instance(&self) -> Live {
+        let mut store = Store::new(&self.engine, Data::default());
+        refuel(&mut store);
+        let exports = match &self.linked {
+            Linked::Handler(pre) => Exports::Handler(pre.instantiate_async(&mut store).await.expect("it starts")),
+            Linked::Filter(pre) => Exports::Filter(pre.instantiate_async(&mut store).await.expect("it starts")),
+        };
+        Live { store, exports }
+    }
+}
+
+impl Live {
+    pub(crate) async fn call(&mut self, event: &Event) {
+        refuel(&mut self.store);
+        let tags: Vec<&str> = event.metadata.tags.iter().map(String::as_str).collect();
+        let event = lower(event, &tags);
+        match &self.exports {
+            Exports::Handler(plugin) => {
+                let called =
+                    plugin.busway_plugin_handler().call_handle(&mut self.store, event, Delivery { attempt: 1 });
+                called.await.expect("no trap").expect("no failure");
+            }
+            Exports::Filter(plugin) => {
+                let called = plugin.busway_plugin_filter().call_matches(&mut self.store, event, None);
+                assert_eq!(called.await.expect("no trap"), Ok(true));
+            }
+        }
+    }
+}
+
+fn refuel(store: &mut Store<Data>) {
+    store.set_fuel(FUEL).expect("fuel is on");
+    store.fuel_async_yield_interval(Some(YIELD_FUEL)).expect("fuel is on");
+}
+
+fn lower<'a>(event: &'a Event, tags: &'a [&'a str]) -> types::Event<'a> {
+    let meta = &event.metadata;
+    types::Event {
+        seq: event.seq,
+        type_: &event.event_type,
+        data: event.data.get(),
+        metadata: types::Metadata {
+            event_id: &meta.event_id,
+            timestamp: meta.timestamp.timestamp_micros().cast_unsigned(),
+            correlation_id: meta.correlation_id.as_deref(),
+            causation_id: meta.causation_id.as_deref(),
+            source: meta.source.as_deref(),
+            tags,
+            hops: meta.hops,
+            extensions: &[],
+        },
+    }
+}
+
+/// As in `plugin/engine.rs`.
+fn settings() -> Config {
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(1_000)
+        .total_stacks(1_000)
+        .total_core_instances(16_000)
+        .total_memories(1_000)
+        .total_tables(4_000)
+        .max_memory_size(64 << 20)
+        .table_elements(100_000)
+        .max_core_instance_size(4 << 20)
+        .max_component_instance_size(4 << 20)
+        .max_unused_warm_slots(1_000)
+        .linear_memory_keep_resident(64 << 10)
+        .table_keep_resident(16 << 10)
+        .pagemap_scan(Enabled::Auto);
+    let mut settings = Config::new();
+    settings
+        .consume_fuel(true)
+        .max_wasm_stack(512 << 10)
+        .async_stack_size(2 << 20)
+        .wasm_memory64(false)
+        .wasm_multi_memory(false)
+        .native_unwind_info(false)
+        .wasm_backtrace_max_frames(None)
+        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+    settings
+}

@@ -1,0 +1,158 @@
+//! What a call of a plugin costs in the hub, beside the same call on wasmtime alone, in the same run.
+//!
+//! criterion keeps each figure and compares it with the run before. The table at the end takes both sides in turns, a few
+//! milliseconds each, so that whatever else the machine does hits both; its ratios are what the targets are about.
+
+#![allow(clippy::print_stdout, reason = "a benchmark tells its figures")]
+
+mod bare;
+#[path = "../shared/guests.rs"]
+mod guests;
+#[path = "../shared/sample.rs"]
+mod sample;
+
+use bare::Bare;
+use busway::{
+    event::{Event, NewEvent},
+    kv::{Quota, Store},
+    plugin::{Engine, EngineConfig, Isolation, Kind, Manifest, Params, Source, Version},
+};
+use criterion::Criterion;
+use sample::median;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::runtime::{Builder, Runtime};
+
+/// As in the program.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Turns of each side in the table.
+const TURNS: usize = 80;
+
+/// One side of a comparison.
+#[derive(Clone)]
+struct Side {
+    callee: Callee,
+    event: Arc<Event>,
+}
+
+#[derive(Clone)]
+enum Callee {
+    /// Wasmtime alone; whether the instance is used again.
+    Bare(Arc<Bare>, Isolation),
+    Hub(Arc<Version>),
+}
+
+struct Comparison {
+    name: &'static str,
+    bare: Side,
+    hub: Side,
+    calls: u64,
+    target: f64,
+}
+
+impl Side {
+    /// How long `calls` calls take, one after the other, in a task as in the hub.
+    async fn run(self, calls: u64) -> Duration {
+        let event = &*self.event;
+        let none = Params::default();
+        let mut kept = match &self.callee {
+            Callee::Bare(bare, Isolation::Reuse) => Some(bare.instance().await),
+            _ => None,
+        };
+        let began = Instant::now();
+        for _ in 0..calls {
+            match (&self.callee, &mut kept) {
+                (Callee::Bare(..), Some(live)) => live.call(event).await,
+                (Callee::Bare(bare, _), None) => bare.instance().await.call(event).await,
+                (Callee::Hub(version), _) if version.kind() == Kind::Filter => {
+                    assert_eq!(version.matches(event, &none).await, Ok(true));
+                }
+                (Callee::Hub(version), _) => drop(version.handle(event, 1).await.expect("handled")),
+            }
+        }
+        began.elapsed()
+    }
+}
+
+fn main() {
+    let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+    let comparisons = comparisons(&runtime);
+    let mut criterion = Criterion::default()
+        .warm_up_time(Duration::from_millis(500))
+        .measurement_time(Duration::from_secs(2))
+        .configure_from_args();
+    for Comparison { name, bare, hub, .. } in &comparisons {
+        let mut group = criterion.benchmark_group(*name);
+        for (side, label) in [(bare, "wasmtime"), (hub, "busway")] {
+            group.bench_function(label, |bencher| bencher.iter_custom(|calls| run(&runtime, side, calls)));
+        }
+        group.finish();
+    }
+    criterion.final_summary();
+    println!(
+        "\n| call, event with 256 B of data | wasmtime alone | in the hub | ratio | target |\n|---|---|---|---|---|"
+    );
+    for comparison in &comparisons {
+        in_turns(&runtime, comparison);
+    }
+}
+
+fn run(runtime: &Runtime, side: &Side, calls: u64) -> Duration {
+    runtime.block_on(runtime.spawn(side.clone().run(calls))).expect("no panic")
+}
+
+fn in_turns(runtime: &Runtime, comparison: &Comparison) {
+    let Comparison { name, bare, hub, calls, target } = comparison;
+    let (mut alone, mut ours, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..TURNS {
+        let [bare, hub] = [bare, hub].map(|side| run(runtime, side, *calls).as_secs_f64() * 1e6 / *calls as f64);
+        alone.push(bare);
+        ours.push(hub);
+        ratios.push(hub / bare);
+    }
+    let (alone, ours, ratio) = (median(&mut alone), median(&mut ours), median(&mut ratios));
+    println!("| {name} | {alone:.2} µs | {ours:.2} µs | {ratio:.2} | ≤ {target} |");
+}
+
+fn comparisons(runtime: &Runtime) -> Vec<Comparison> {
+    let engine = Engine::new(EngineConfig::default()).expect("the machine has address space");
+    let data = sample::data();
+    let admit = |event: NewEvent| Arc::new(event.admit().expect("a good event"));
+    let mut comparisons = Vec::new();
+    // The probe does nothing with events of a type that it does not know.
+    for (plugin, event) in [("urgent-only", "task.created"), ("probe", "probe.nothing")] {
+        let bytes: Arc<[u8]> = guests::guest(plugin).into();
+        let bare = Arc::new(Bare::new(&bytes, plugin == "probe"));
+        let event = admit(sample::event(event, &data));
+        for isolation in [Isolation::Reuse, Isolation::Fresh] {
+            let source = Source {
+                name: plugin.parse().expect("a name"),
+                bytes: bytes.clone(),
+                manifest: Manifest { isolation: Some(isolation), ..Manifest::default() },
+                generation: 1,
+                namespace: Store::new(Quota::default()).namespace(plugin),
+                stats: Arc::default(),
+            };
+            let version = runtime.block_on(Version::load(&engine, source)).expect("it loads");
+            let (name, calls, target) = match (version.kind(), isolation) {
+                (Kind::Filter, Isolation::Reuse) => ("filter, reused instance", 4_000, 1.15),
+                (Kind::Filter, Isolation::Fresh) => ("filter, fresh instance", 400, 1.25),
+                (Kind::Handler, Isolation::Reuse) => ("handler, reused instance", 4_000, 1.15),
+                (Kind::Handler, Isolation::Fresh) => ("handler, fresh instance", 400, 1.25),
+            };
+            let side = |callee| Side { callee, event: event.clone() };
+            comparisons.push(Comparison {
+                name,
+                bare: side(Callee::Bare(bare.clone(), isolation)),
+                hub: side(Callee::Hub(version)),
+                calls,
+                target,
+            });
+        }
+    }
+    comparisons
+}
