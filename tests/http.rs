@@ -29,6 +29,7 @@ async fn bad_input_gets_a_problem_with_a_stable_code_that_names_what_was_expecte
         ("{", 400, "event.json"),
         ("[", 400, "body.json"),
         ("3", 400, "event.json"),
+        (r#"[[null,"a",1,{}]]"#, 400, "event.json"),
         (r#"{"data":1}"#, 400, "event.json"),
         (r#"{"type":"a","colour":1}"#, 400, "event.json"),
         (r#"{"type":""}"#, 400, "event.type"),
@@ -71,8 +72,44 @@ async fn a_page_of_another_origin_may_not_talk_to_the_hub_unless_it_is_on_the_li
         let response = hub.http.get(hub.url("/v1/stats")).header("origin", origin).send().await.unwrap();
         assert_eq!(response.status(), status, "{origin}");
     }
+    let origin = ("origin", "https://app.good.example");
+    let preflight = hub
+        .http
+        .request(reqwest::Method::OPTIONS, hub.url("/v1/events"))
+        .header(origin.0, origin.1)
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(preflight.status(), 204);
+    assert_eq!(preflight.headers()["access-control-allow-origin"], origin.1);
     let own = format!("http://{}", hub.addr());
     assert_eq!(hub.http.get(hub.url("/v1/stats")).header("origin", own).send().await.unwrap().status(), 200);
+}
+
+/// A page whose own name was made to point to the hub's address passes for one of the hub's own, but for its host.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_name_that_is_not_the_hubs_is_refused() {
+    let hub = TestHub::with(|config| config.http.allowed_hosts = vec!["hub.good.example".parse().unwrap()]).await;
+    for (host, status) in [("evil.example", 421), ("hub.good.example", 200), ("localhost:8787", 200), ("[::1]", 200)] {
+        let response = hub.http.get(hub.url("/v1/stats")).header("host", host).send().await.unwrap();
+        assert_eq!(response.status(), status, "{host}");
+    }
+}
+
+/// A publisher that has gone away before its answer has published all the same, and is counted.
+#[tokio::test(flavor = "multi_thread")]
+async fn sent_is_accepted_and_rejected_together_though_publishers_hang_up() {
+    let hub = TestHub::start().await;
+    for _ in 0..200 {
+        let mut stream = TcpStream::connect(hub.addr()).await.unwrap();
+        let body = r#"{"type":"a"}"#;
+        let head = "POST /v1/events HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\ncontent-length: ";
+        stream.write_all(format!("{head}{}\r\n\r\n{body}", body.len()).as_bytes()).await.unwrap();
+        drop(stream);
+    }
+    until(|| hub.bus().metrics().http_connections.get() == 0).await;
+    let stats = hub.bus().stats();
+    assert_eq!(stats.events_sent, stats.events_published);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -86,6 +123,8 @@ async fn unknown_routes_methods_and_parameters_are_refused() {
         ("/v1/events?colour=1", 400, "query.unknown"),
         ("/v1/events/stream?limit=1", 400, "query.unknown"),
         ("/v1/events?filter=nobody", 400, "filter.unknown"),
+        ("/v1/events?from=2", 409, "from.ahead"),
+        ("/v1/events/stream?from=18446744073709551615", 409, "from.ahead"),
         ("/v1/plugins/nobody", 404, "plugin.unknown"),
     ] {
         let (got, problem) = hub.get(path).await;
@@ -188,7 +227,7 @@ async fn readyz_says_503_once_the_hub_is_stopping() {
 async fn a_slow_loris_is_cut_off() {
     let hub = TestHub::with(|config| config.http.header_timeout_s = 1.try_into().unwrap()).await;
     let mut loris = TcpStream::connect(hub.addr()).await.unwrap();
-    loris.write_all(b"GET /v1/stats HTTP/1.1\r\nhost: x\r\nx-slow: ").await.unwrap();
+    loris.write_all(b"GET /v1/stats HTTP/1.1\r\nhost: 127.0.0.1\r\nx-slow: ").await.unwrap();
     let mut answer = Vec::new();
     let _ = within(loris.read_to_end(&mut answer)).await;
     until(|| hub.bus().metrics().http_connections.get() == 0).await;
@@ -198,7 +237,8 @@ async fn a_slow_loris_is_cut_off() {
 async fn a_body_that_does_not_come_is_answered_with_408() {
     let hub = TestHub::with(|config| config.http.body_timeout_s = 1.try_into().unwrap()).await;
     let mut slow = TcpStream::connect(hub.addr()).await.unwrap();
-    let head = "POST /v1/events HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{";
+    let head =
+        "POST /v1/events HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{";
     slow.write_all(head.as_bytes()).await.unwrap();
     let mut answer = vec![0; 12];
     within(slow.read_exact(&mut answer)).await.unwrap();

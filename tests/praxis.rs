@@ -52,7 +52,7 @@ async fn defect_2_the_buffer_size_bounds_the_buffer() {
 async fn defect_3_a_client_that_does_not_read_wedges_nothing() {
     let hub = TestHub::start().await;
     let mut stuck = TcpStream::connect(hub.addr()).await.unwrap();
-    let handshake = "GET /ws/events HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n\
+    let handshake = "GET /ws/events HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n\
                      sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
     stuck.write_all(handshake.as_bytes()).await.unwrap();
     until(|| hub.bus().stats().websocket_connections == 1).await;

@@ -1,9 +1,12 @@
 //! The configuration file: sections that the modules own, put together. Reads text and says everything that is wrong with it
 //! at once, each with its line. Knows no module's meaning of a key, and reads no environment.
 
-use crate::{bus::BusConfig, http::HttpConfig, log::LogConfig, plugin::registry::PluginsConfig, ws::WebSocketConfig};
+use crate::{
+    bus::BusConfig, http::HttpConfig, log::LogConfig, plugin::registry::PluginsConfig, seconds::Seconds,
+    ws::WebSocketConfig,
+};
 use serde::{Deserialize, Serialize, de::DeserializeOwned, de::IntoDeserializer};
-use std::{fmt, num::NonZero, ops::Range};
+use std::{fmt, ops::Range};
 use toml::{
     Spanned,
     de::{DeTable, DeValue},
@@ -44,12 +47,12 @@ pub struct AdmissionConfig {
 #[serde(deny_unknown_fields, default)]
 pub struct ShutdownConfig {
     /// Handlers that have not finished after this are given up; in seconds.
-    pub drain_timeout_s: NonZero<u64>,
+    pub drain_timeout_s: Seconds,
 }
 
 impl Default for ShutdownConfig {
     fn default() -> Self {
-        Self { drain_timeout_s: const { NonZero::new(10).unwrap() } }
+        Self { drain_timeout_s: Seconds::new(10) }
     }
 }
 

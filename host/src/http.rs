@@ -3,6 +3,7 @@
 
 mod events;
 mod origin;
+mod patience;
 mod plugins;
 pub mod problem;
 pub mod query;
@@ -12,7 +13,7 @@ mod status;
 mod stream;
 mod websocket;
 
-use crate::{bus::Bus, log::view::Views, plugin::registry::Registry, question::Questions, ws};
+use crate::{bus::Bus, log::view::Views, plugin::registry::Registry, question::Questions, seconds::Seconds, ws};
 use axum::{
     Router,
     extract::DefaultBodyLimit,
@@ -21,7 +22,7 @@ use axum::{
 };
 use problem::Problem;
 use serde::{Deserialize, Serialize};
-use std::{net::SocketAddr, num::NonZero, sync::Arc};
+use std::{net::SocketAddr, sync::Arc};
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -37,9 +38,14 @@ pub struct HttpConfig {
     /// Most connections at once, WebSocket ones included; more are answered with 503.
     pub max_connections: usize,
     /// A connection that has not sent a whole request head after this is closed; in seconds.
-    pub header_timeout_s: NonZero<u64>,
+    pub header_timeout_s: Seconds,
     /// A request whose body is not there after this is answered with 408; in seconds.
-    pub body_timeout_s: NonZero<u64>,
+    pub body_timeout_s: Seconds,
+    /// A connection to which nothing could be written for this long is cut; in seconds.
+    pub write_timeout_s: Seconds,
+    /// Names (globs such as `hub.example.org`) under which clients may address the hub, besides IP addresses and
+    /// `localhost`: a page whose own name was made to point here must not pass for one of the hub's.
+    pub allowed_hosts: Vec<crate::event::Glob>,
     /// Origins (globs such as `https://*.example.org`) whose pages may talk to the hub, besides pages of the hub's own
     /// address. A browser sends the header `Origin`; other clients do not and are not asked.
     pub allowed_origins: Vec<crate::event::Glob>,
@@ -50,8 +56,10 @@ impl Default for HttpConfig {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 8787)),
             max_connections: 16_384,
-            header_timeout_s: const { NonZero::new(10).unwrap() },
-            body_timeout_s: const { NonZero::new(30).unwrap() },
+            header_timeout_s: Seconds::new(10),
+            body_timeout_s: Seconds::new(30),
+            write_timeout_s: Seconds::new(30),
+            allowed_hosts: Vec::new(),
             allowed_origins: Vec::new(),
         }
     }

@@ -20,8 +20,12 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
     net::TcpListener,
     sync::{broadcast::error::RecvError, watch},
+    time::timeout,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// How long connections that were told to end may take to do so.
+const CLOSING: Duration = Duration::from_secs(6);
 
 /// A running hub.
 pub struct Hub {
@@ -99,7 +103,7 @@ impl Hub {
                 loading
             });
         });
-        let drain_timeout = Duration::from_secs(config.shutdown.drain_timeout_s.get());
+        let drain_timeout = config.shutdown.drain_timeout_s.duration();
         Ok(Self { app, addr, accepting, ready, lanes, drain_timeout })
     }
 
@@ -135,9 +139,13 @@ impl Hub {
         self.accepting.cancel();
         let drained = self.app.bus.stop(self.drain_timeout).await;
         self.lanes.stop().await;
-        self.app.closing.cancel();
+        // The log has ended, so every connection ends by itself once it has had all of it; who does not read is cut off.
         self.app.tasks.close();
-        let gone = tokio::time::timeout(self.drain_timeout, self.app.tasks.wait()).await.is_ok();
+        let mut gone = timeout(self.drain_timeout, self.app.tasks.wait()).await.is_ok();
+        if !gone {
+            self.app.closing.cancel();
+            gone = timeout(CLOSING, self.app.tasks.wait()).await.is_ok();
+        }
         drained && gone
     }
 }

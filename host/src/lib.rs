@@ -14,4 +14,5 @@ pub mod log;
 pub mod metrics;
 pub mod plugin;
 pub mod question;
+pub mod seconds;
 pub mod ws;

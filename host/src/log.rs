@@ -266,6 +266,12 @@ impl Log {
         let _ = self.shared.phase.subscribe().wait_for(|phase| *phase > Phase::Open).await;
     }
 
+    /// Waits until the log has ended.
+    pub async fn ended(&self) {
+        // An error would mean the same.
+        let _ = self.watch_head().wait_for(|head| head.closed).await;
+    }
+
     /// Ends the log: cursors that have read everything end.
     pub fn close(&self) {
         self.advance(Phase::Closed);

@@ -238,6 +238,7 @@ metrics! {
     websocket_lagged: Counter, "busway_websocket_lagged_total", "Times a client was told of a gap.";
     websocket_slow: Counter, "busway_websocket_slow_total", "Clients closed because they did not read.";
     websocket_dead: Counter, "busway_websocket_dead_total", "Clients dropped because no pong came.";
+    websocket_violations: Counter, "busway_websocket_violations_total", "Clients closed because they broke the protocol.";
     websocket_messages: Counter, "busway_websocket_messages_total", "Messages received from clients.";
     sse_connections: Gauge, "busway_sse_connections", "Open server-sent-event streams.";
     http_connections: Gauge, "busway_http_connections", "Open HTTP connections, WebSocket ones included.";

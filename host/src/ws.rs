@@ -10,9 +10,8 @@ mod socket;
 pub use client::Client;
 pub use socket::Socket;
 
-use crate::{bus::Bus, log::view::Views, question::Questions};
+use crate::{bus::Bus, log::view::Views, question::Questions, seconds::Seconds};
 use serde::{Deserialize, Serialize};
-use std::num::NonZero;
 use tokio_util::sync::CancellationToken;
 
 /// What all connections work on.
@@ -38,11 +37,11 @@ pub struct WebSocketConfig {
     /// Longest message from a client, in bytes.
     pub max_message_bytes: usize,
     /// A ping goes out this often; in seconds.
-    pub ping_s: NonZero<u64>,
+    pub ping_s: Seconds,
     /// A client that has not answered a ping after this is dropped; in seconds.
-    pub pong_timeout_s: NonZero<u64>,
+    pub pong_timeout_s: Seconds,
     /// A client to which nothing could be written for this long is closed; in seconds.
-    pub slow_timeout_s: NonZero<u64>,
+    pub slow_timeout_s: Seconds,
     /// Whether each answer to a client's message is announced as an event `ws.message_sent`.
     pub announce_sent: bool,
 }
@@ -52,9 +51,9 @@ impl Default for WebSocketConfig {
         Self {
             max_connections: 10_000,
             max_message_bytes: 64 << 10,
-            ping_s: const { NonZero::new(25).unwrap() },
-            pong_timeout_s: const { NonZero::new(10).unwrap() },
-            slow_timeout_s: const { NonZero::new(10).unwrap() },
+            ping_s: Seconds::new(25),
+            pong_timeout_s: Seconds::new(10),
+            slow_timeout_s: Seconds::new(10),
             announce_sent: false,
         }
     }

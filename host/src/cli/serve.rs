@@ -43,16 +43,23 @@ pub(super) async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
     let dir = config.plugins.dir.clone();
     let hub = Hub::start(config).await?;
     note(format_args!("listening on http://{}, plugins from {}/; ctrl-c ends it", hub.addr(), dir.display()));
-    hub.ready().await;
+    tokio::select! {
+        () = hub.ready() => {}
+        () = signals.next() => return stop(hub, signals).await,
+    }
     let demo = args.demo.map(|rate| {
         note(format_args!("playing {rate} made-up events a second; `busway tail` shows them"));
         tokio::spawn(play(hub.bus().clone(), rate))
     });
     signals.next().await;
-    note("finishing what is under way; a second signal ends at once");
     if let Some(demo) = demo {
         demo.abort();
     }
+    stop(hub, signals).await
+}
+
+async fn stop(hub: Hub, mut signals: Signals) -> anyhow::Result<ExitCode> {
+    note("finishing what is under way; a second signal ends at once");
     tokio::select! {
         finished = hub.shutdown() => {
             if !finished {

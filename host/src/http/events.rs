@@ -18,7 +18,7 @@ use axum::{
 };
 use serde::Serialize;
 use serde_json::value::RawValue;
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 #[derive(Serialize)]
 pub(super) struct Published {
@@ -45,14 +45,11 @@ pub(super) async fn body(app: &App, request: Request<Body>) -> Result<Bytes, Pro
         let problem = Problem::field("body.content-type", "content-type", "application/json", found);
         return Err(problem.with_status(StatusCode::UNSUPPORTED_MEDIA_TYPE));
     }
-    let whole =
-        tokio::time::timeout(Duration::from_secs(app.http.body_timeout_s.get()), Bytes::from_request(request, &()));
+    let whole = tokio::time::timeout(app.http.body_timeout_s.duration(), Bytes::from_request(request, &()));
     match whole.await {
-        Err(_) => Err(Problem::new(
-            408,
-            "body.timeout",
-            format!("the body was not there after {} s", app.http.body_timeout_s),
-        )),
+        Err(_) => {
+            Err(Problem::new(408, "body.timeout", format!("the body was not there after {}", app.http.body_timeout_s)))
+        }
         Ok(Ok(bytes)) => Ok(bytes),
         Ok(Err(BytesRejection::FailedToBufferBody(error))) if error.status() == StatusCode::PAYLOAD_TOO_LARGE => {
             Err(Problem::new(413, "body.too-large", format!("a body has at most {} bytes", super::MAX_BODY_BYTES)))
@@ -79,6 +76,9 @@ fn read_events(body: &[u8]) -> Result<Vec<NewEvent>, Problem> {
     };
     parts.iter().enumerate().map(read).collect()
 }
+
+/// A page ends after so many bytes of events, though more were asked for: it is held until the client has read it.
+const PAGE_BYTES: usize = 1 << 20;
 
 #[derive(Serialize)]
 pub(super) struct Page {
@@ -110,7 +110,7 @@ pub(super) async fn read(State(app): State<Arc<App>>, RawQuery(query): RawQuery)
     let limit = query.number("limit", 1..=1_000)?.unwrap_or(100) as usize;
     let start = query.start()?;
     let log = app.bus.log();
-    start.check(log.epoch())?;
+    start.check(log)?;
     let question = query.question(&app.questions)?;
 
     let mut cursor = log.cursor(start.from.unwrap_or_else(|| log.oldest()));
@@ -122,12 +122,20 @@ pub(super) async fn read(State(app): State<Arc<App>>, RawQuery(query): RawQuery)
         oldest: log.oldest(),
         missed: None,
     };
+    let mut bytes = 0;
     while page.events.len() < limit
+        && bytes < PAGE_BYTES
         && let Some(step) = cursor.try_next()
     {
         match step {
-            Step::Gap(gap) => page.missed = Some(gap.into()),
-            Step::Events(chunk) => page.events.extend(question.select(chunk.events()).await),
+            Step::Gap(gap) if page.events.is_empty() => page.missed = Some(gap.into()),
+            // Told at the head of the next page, which begins with it.
+            Step::Gap(_) => break,
+            Step::Events(chunk) => {
+                let matching = question.select(chunk.events()).await;
+                bytes += matching.iter().map(|event| event.weight()).sum::<usize>();
+                page.events.extend(matching);
+            }
         }
         page.next = cursor.position();
     }

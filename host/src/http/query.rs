@@ -3,7 +3,7 @@
 use super::problem::Problem;
 use crate::{
     event::{EventFilter, Glob},
-    log::view::Question,
+    log::{Log, view::Question},
     question::{Questions, Wanted},
 };
 use std::collections::BTreeMap;
@@ -137,17 +137,25 @@ pub fn parse_epoch(text: &str) -> Result<Uuid, Problem> {
 }
 
 impl Start {
-    /// Refuses a place in another numbering than `epoch`.
+    /// Refuses a place in another numbering than the log's, and one that it has not got to: what lies before it would be
+    /// passed over without a word.
     ///
     /// # Errors
-    /// `epoch.mismatch`.
-    pub fn check(&self, epoch: Uuid) -> Result<(), Problem> {
-        match self.epoch {
-            Some(other) if other != epoch => {
+    /// `epoch.mismatch`, `from.ahead`.
+    pub fn check(&self, log: &Log) -> Result<(), Problem> {
+        let (epoch, next) = (log.epoch(), log.head() + 1);
+        if let Some(other) = self.epoch
+            && other != epoch
+        {
+            let detail = format!("epoch {other} has ended; events are numbered in epoch {epoch} now, from 1");
+            return Err(Problem::new(409, "epoch.mismatch", detail));
+        }
+        match self.from {
+            Some(from) if from > next => {
                 let detail = format!(
-                    "epoch {other} has ended; the hub numbers events in epoch {epoch} now: read from its oldest event"
+                    "seq {from} is ahead of the log, whose next is {next}: it is of another epoch than {epoch}"
                 );
-                Err(Problem::new(409, "epoch.mismatch", detail))
+                Err(Problem::new(409, "from.ahead", detail))
             }
             _ => Ok(()),
         }

@@ -1,7 +1,7 @@
 //! Takes connections. A loop of our own on hyper, because `axum::serve` sets no timer: a client that sends its head one
 //! byte an hour would keep its connection for ever.
 
-use super::HttpConfig;
+use super::{HttpConfig, patience::Patient};
 use crate::metrics::Metrics;
 use axum::{Router, body::Body};
 use hyper::{server::conn::http1, service::service_fn};
@@ -49,9 +49,7 @@ pub async fn serve(
 ) {
     let places = Arc::new(Semaphore::new(config.max_connections.clamp(1, Semaphore::MAX_PERMITS)));
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new())
-        .header_read_timeout(Duration::from_secs(config.header_timeout_s.get()))
-        .max_buf_size(MAX_HEAD_BYTES);
+    http.timer(TokioTimer::new()).header_read_timeout(config.header_timeout_s.duration()).max_buf_size(MAX_HEAD_BYTES);
     while let Some(accepted) = closing.run_until_cancelled(listener.accept()).await {
         let stream = match accepted {
             Ok((stream, _)) => stream,
@@ -68,13 +66,14 @@ pub async fn serve(
         };
         metrics.http_connections.add(1);
         let place = Place { _permit: Arc::new(permit), _open: Arc::new(Open(metrics.clone())) };
+        // An event goes out when it is there, not when a segment is full.
+        let _ = stream.set_nodelay(true);
+        let stream = Patient::new(stream, config.write_timeout_s.duration());
         tasks.spawn(connection(stream, http.clone(), router.clone(), place, closing.clone()));
     }
 }
 
-async fn connection(stream: TcpStream, http: http1::Builder, router: Router, place: Place, closing: CancellationToken) {
-    // An event goes out when it is there, not when a segment is full.
-    let _ = stream.set_nodelay(true);
+async fn connection(stream: Patient, http: http1::Builder, router: Router, place: Place, closing: CancellationToken) {
     let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
         request.extensions_mut().insert(place.clone());
         let mut router = router.clone();

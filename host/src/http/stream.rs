@@ -33,7 +33,7 @@ pub(super) async fn follow(
         Some(id) => after(id)?,
         None => query.start()?,
     };
-    start.check(app.bus.log().epoch())?;
+    start.check(app.bus.log())?;
     let stream = Stream {
         cursor: app.views.follow(query.question(&app.questions)?, start.from),
         epoch: app.bus.log().epoch().to_string(),

@@ -3,6 +3,7 @@
 
 use super::{
     App,
+    patience::Patient,
     problem::Problem,
     query::{FILTER, Query},
     server::Place,
@@ -17,7 +18,6 @@ use axum::{
 };
 use hyper_util::rt::TokioIo;
 use std::sync::Arc;
-use tokio::net::TcpStream;
 
 /// The handshake. Everything that can be refused is refused here, as problem+json.
 pub(super) async fn upgrade(
@@ -30,7 +30,7 @@ pub(super) async fn upgrade(
     let key = handshake_key(&headers)?;
     let query = Query::parse(query.as_deref(), &[&FILTER[..], &["from", "epoch"]].concat())?;
     let start = query.start()?;
-    start.check(app.bus.log().epoch())?;
+    start.check(app.bus.log())?;
     let question = query.question(&app.questions)?;
     if let Some(problem) = app.stopping() {
         return Err(problem);
@@ -48,9 +48,9 @@ pub(super) async fn upgrade(
         let _place = place;
         // Only a plain TCP socket comes in here: we accepted it ourselves.
         let Ok(upgraded) = upgrading.await else { return };
-        let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() else { return };
+        let Ok(parts) = upgraded.downcast::<TokioIo<Patient>>() else { return };
         let context = app.websocket.clone();
-        let socket = Socket::new(parts.io.into_inner(), &parts.read_buf, context.config.max_message_bytes);
+        let socket = Socket::new(parts.io.into_inner().into_inner(), &parts.read_buf, context.config.max_message_bytes);
         Client::new(context, socket, cursor).run().await;
         drop(counted);
     });

@@ -21,6 +21,11 @@ impl Frames {
         self.ends.partition_point(|(_, end)| *end <= written)
     }
 
+    /// How many records have at least one byte within the first `written` bytes.
+    pub fn begun(&self, written: usize) -> usize {
+        if written == 0 { 0 } else { (self.ends.partition_point(|(_, end)| *end < written) + 1).min(self.ends.len()) }
+    }
+
     /// The offset of the first record with a seq of at least `seq`.
     pub fn offset_of(&self, seq: u64) -> usize {
         match self.ends.partition_point(|(other, _)| *other < seq) {
@@ -115,6 +120,7 @@ mod tests {
         let frames = websocket(&events(&[10, 10, 10]));
         let first = frames.ends[0].1;
         assert_eq!([frames.whole(first - 1), frames.whole(first), frames.whole(first + 1)], [0, 1, 1]);
+        assert_eq!([frames.begun(0), frames.begun(1), frames.begun(first), frames.begun(first + 1)], [0, 1, 1, 2]);
         assert_eq!([frames.offset_of(1), frames.offset_of(11), frames.offset_of(20)], [0, first, first]);
         assert_eq!(frames.offset_of(31), frames.bytes.len());
     }

@@ -304,6 +304,7 @@ impl ViewCursor {
             match self.view.ring.look(self.next) {
                 Look::Entry(entry) => {
                     let from = std::mem::replace(&mut self.next, entry.last() + 1);
+                    self.history = None;
                     return Some(Delivery::Events { entry, from });
                 }
                 Look::BelowFloor => match self.catch_up().await {

@@ -68,7 +68,7 @@ struct Clock {
 impl Client {
     /// A connection that has been upgraded, and its place in a view.
     pub fn new(context: Arc<Context>, socket: Socket, cursor: ViewCursor) -> Self {
-        let next_ping = Instant::now() + Duration::from_secs(context.config.ping_s.get());
+        let next_ping = Instant::now() + context.config.ping_s.duration();
         let clock = Clock { next_ping, pong_due: None, alarm: Box::pin(sleep_until(next_ping)) };
         let (out, requests) = (Out::default(), FuturesUnordered::new());
         Self { context, id: Uuid::now_v7(), socket, cursor: Some(cursor), out, requests, clock, delivered: 0 }
@@ -83,14 +83,15 @@ impl Client {
         self.say(&ToClient::Welcome { connection_id: self.id, epoch, seq, next: self.position() });
         let end = self.serve().await.unwrap_or(End::Client);
         let resume = self.resume();
-        if end != End::Client {
-            self.socket.say_close(end.frame(resume));
+        if !matches!(end, End::Client | End::Violation) {
+            self.socket.say_close(end.frame(resume, epoch));
         }
         let metrics = self.context.bus.metrics();
         match end {
             End::Slow => metrics.websocket_slow.inc(),
             End::NoPong => metrics.websocket_dead.inc(),
-            End::GoingAway | End::Binary | End::Client => {}
+            End::Violation | End::Binary => metrics.websocket_violations.inc(),
+            End::GoingAway | End::Client => {}
         }
         let (code, reason) = end.codes();
         let gone = json!({"connection_id": self.id, "code": code, "reason": reason, "resume": resume, "delivered": self.delivered});
@@ -116,7 +117,7 @@ impl Client {
                     writable?;
                     self.write()?;
                 }
-                delivery = next(&mut self.cursor), if !writing => match delivery {
+                delivery = next(&mut self.cursor, &self.context), if !writing => match delivery {
                     Some(delivery) => self.deliver(delivery)?,
                     None => return Ok(End::GoingAway),
                 },
@@ -138,10 +139,10 @@ impl Client {
         self.cursor.as_ref().map_or_else(|| self.context.bus.log().head() + 1, ViewCursor::position)
     }
 
-    /// The seq that a client which connects again is to ask for: of the first event that it has not got whole.
+    /// The seq that a client which connects again is to ask for: of the first event of which nothing is on its way to it.
     fn resume(&self) -> u64 {
-        let unsent = self.out.frames.as_ref().and_then(|frames| frames.ends.get(frames.whole(self.out.at)));
-        unsent.map_or_else(|| self.position(), |(seq, _)| *seq)
+        let unsent = self.out.frames.as_ref().and_then(|frames| frames.ends.get(frames.begun(self.out.at)));
+        unsent.map_or(self.position(), |(seq, _)| self.position().min(*seq))
     }
 
     /// Takes what waits to be said, if nothing is being written.
@@ -177,6 +178,10 @@ impl Client {
             return Ok(());
         }
         self.out.stuck = None;
+        // A client that takes what it is given is there: its pong may be behind all that it has yet to read.
+        if let Some(due) = &mut self.clock.pong_due {
+            *due = Instant::now() + self.context.config.pong_timeout_s.duration();
+        }
         let metrics = self.context.bus.metrics();
         metrics.websocket_bytes.add(written as u64);
         let before = self.out.at;
@@ -207,8 +212,12 @@ impl Client {
                 Ok(Some(Message::Ping(_) | Message::Frame(_))) => {}
                 Ok(Some(Message::Close(_))) => return Some(End::Client),
                 Err(error) => {
+                    // A connection that broke is no violation.
+                    if matches!(error, Error::Io(_) | Error::ConnectionClosed | Error::AlreadyClosed) {
+                        return Some(End::Client);
+                    }
                     self.socket.say_close(violation(&error));
-                    return Some(End::Client);
+                    return Some(End::Violation);
                 }
             }
         }
@@ -228,14 +237,20 @@ impl Client {
                 Ok(events) => ToClient::Published { id, events },
                 Err(error) => ToClient::refused(id, error.code(), &error),
             },
-            Ok(FromClient::Request(ask)) => match self.request(id, *ask) {
+            Ok(FromClient::Request(ask)) => match self.request(id, *ask).await {
                 Some(refused) => refused,
                 None => return,
             },
             Ok(FromClient::Other(message)) => {
                 let received = Received { connection_id: self.id, message: &message };
-                self.announce(types::WS_MESSAGE_RECEIVED, &received);
-                return;
+                let event = match NewEvent::new(types::WS_MESSAGE_RECEIVED).data(received) {
+                    Ok(event) => self.context.bus.publish_heard(event).await,
+                    Err(error) => Err(error.into()),
+                };
+                match event {
+                    Ok(()) => return,
+                    Err(error) => ToClient::refused(id, error.code(), &error),
+                }
             }
         };
         self.answer(&answer);
@@ -243,6 +258,11 @@ impl Client {
 
     fn subscribe(&mut self, id: Id, wanted: Subscribe) -> ToClient {
         let Subscribe { filter, plugin, params, from } = wanted;
+        let next = self.context.bus.log().head() + 1;
+        if let Some(from) = from.filter(|from| *from > next) {
+            let detail = format!("seq {from} is ahead of the log, whose next is {next}");
+            return ToClient::Error { id, code: "from.ahead", detail };
+        }
         match self.context.questions.resolve(Wanted { filter, plugin, params }) {
             Err(error) => ToClient::refused(id, error.code(), &error),
             Ok(question) => {
@@ -256,15 +276,18 @@ impl Client {
         }
     }
 
-    /// Begins to wait for a reply; the answer is a refusal.
-    fn request(&mut self, id: Id, ask: Ask) -> Option<ToClient> {
+    /// Publishes the request, in its turn, and begins to wait for its reply; the answer is a refusal.
+    async fn request(&mut self, id: Id, ask: Ask) -> Option<ToClient> {
         if self.requests.len() >= MAX_REQUESTS {
             let detail = format!("{MAX_REQUESTS} requests of this connection wait for their reply already");
             return Some(ToClient::Error { id, code: "request.too-many", detail });
         }
-        let bus = self.context.bus.clone();
+        let asked = match ask.publish(&self.context.bus).await {
+            Ok(asked) => asked,
+            Err(error) => return Some(ToClient::refused(id, error.code(), &error)),
+        };
         self.requests.push(Box::pin(async move {
-            match ask.answer(&bus).await {
+            match asked.reply().await {
                 Ok(Reply { request, correlation_id, reply }) => {
                     ToClient::Reply { id, request, correlation_id, event: reply }
                 }
@@ -296,15 +319,15 @@ impl Client {
     /// What the clock says: a ping, or the end.
     fn tick(&mut self) -> Option<End> {
         let (now, config) = (Instant::now(), &self.context.config);
-        if self.out.stuck.is_some_and(|since| now >= since + Duration::from_secs(config.slow_timeout_s.get())) {
+        if self.out.stuck.is_some_and(|since| now >= since + config.slow_timeout_s.duration()) {
             return Some(End::Slow);
         }
         if self.clock.pong_due.is_some_and(|due| now >= due) {
             return Some(End::NoPong);
         }
         if now >= self.clock.next_ping {
-            self.clock.next_ping = now + Duration::from_secs(config.ping_s.get());
-            let due = now + Duration::from_secs(config.pong_timeout_s.get());
+            self.clock.next_ping = now + config.ping_s.duration();
+            let due = now + config.pong_timeout_s.duration();
             self.clock.pong_due.get_or_insert(due);
             self.socket.say(Message::Ping(Bytes::new()));
         }
@@ -314,14 +337,11 @@ impl Client {
     /// Writes the rest of the frame that is under way, and the close frame, for as long as the client reads, and waits for
     /// its own close.
     async fn part(&mut self) {
-        let rest = match &self.out.frames {
-            Some(frames) => {
-                let unsent = frames.ends.get(frames.whole(self.out.at)).map_or(self.out.at, |(_, end)| *end);
-                let begun = frames.offset_of(self.resume()) < self.out.at;
-                self.out.bytes.slice(self.out.at..if begun { unsent } else { self.out.at })
-            }
-            None => self.out.bytes.slice(self.out.at..),
+        let end = match &self.out.frames {
+            Some(frames) => frames.begun(self.out.at).checked_sub(1).map_or(self.out.at, |index| frames.ends[index].1),
+            None => self.out.bytes.len(),
         };
+        let rest = self.out.bytes.slice(self.out.at..end.max(self.out.at));
         // A copy of one frame at most: the chunk that it is part of is let go.
         let mut bytes = rest.to_vec();
         self.out = Out::default();
@@ -341,18 +361,21 @@ impl Client {
     }
 }
 
-/// What comes next in the view; nothing ever for a client that is unsubscribed from everything.
-async fn next(cursor: &mut Option<ViewCursor>) -> Option<Delivery> {
+/// What comes next in the view; for a client that is unsubscribed from everything, nothing until the log ends.
+async fn next(cursor: &mut Option<ViewCursor>, context: &Context) -> Option<Delivery> {
     match cursor {
         Some(cursor) => cursor.next().await,
-        None => std::future::pending().await,
+        None => {
+            context.bus.log().ended().await;
+            None
+        }
     }
 }
 
 impl Clock {
     /// Sets the alarm to whatever comes first.
     fn set(&mut self, out: &Out, config: &WebSocketConfig) {
-        let slow = Duration::from_secs(config.slow_timeout_s.get());
+        let slow = config.slow_timeout_s.duration();
         let due =
             [Some(self.next_ping), self.pong_due, out.stuck.map(|since| since + slow)].into_iter().flatten().min();
         if let Some(due) = due

@@ -64,7 +64,9 @@ struct Envelope<'a> {
 
 /// Reads a message. The error goes back to the client with the id.
 pub(super) fn read(text: &str) -> (Id, Result<FromClient, serde_json::Error>) {
-    let Ok(Envelope { op: Some(op), id }) = serde_json::from_str(text) else { return (None, Ok(other(text))) };
+    // Serde would read an array as an envelope too.
+    let envelope = text.trim_start().starts_with('{').then(|| serde_json::from_str(text).ok()).flatten();
+    let Some(Envelope { op: Some(op), id }) = envelope else { return (None, Ok(other(text))) };
     let read = match &*op {
         "subscribe" => body(text).map(FromClient::Subscribe),
         "unsubscribe" => body(text).map(|Nothing {}| FromClient::Unsubscribe),
@@ -151,7 +153,9 @@ pub(super) enum End {
     Slow,
     /// It did not answer a ping.
     NoPong,
-    /// The client closed, or its connection broke, or it broke the protocol and was told so.
+    /// It broke the protocol, and was told how.
+    Violation,
+    /// The client closed, or its connection broke.
     Client,
 }
 
@@ -163,14 +167,15 @@ impl End {
             Self::Binary => (1003, "binary"),
             Self::Slow => (4001, "slow"),
             Self::NoPong => (4002, "no-pong"),
+            Self::Violation => (1002, "violation"),
             Self::Client => (1000, "client"),
         }
     }
 
-    /// The close frame; `resume` is the seq to connect again from.
-    pub(super) fn frame(self, resume: u64) -> CloseFrame {
+    /// The close frame; `resume` is the seq to connect again from, in the numbering of `epoch`.
+    pub(super) fn frame(self, resume: u64, epoch: Uuid) -> CloseFrame {
         let (code, reason) = self.codes();
-        let reason = format!(r#"{{"code":"{reason}","resume":{resume}}}"#);
+        let reason = format!(r#"{{"code":"{reason}","resume":{resume},"epoch":"{epoch}"}}"#);
         CloseFrame { code: CloseCode::from(code), reason: reason.into() }
     }
 }
@@ -187,7 +192,9 @@ mod tests {
 
     #[test]
     fn what_has_no_known_op_is_an_event() {
-        for text in [r#"{"op":"dance"}"#, "hello", "[1,2]", r#"{"type":"subscribe"}"#, "7", r#"{"op":3}"#] {
+        for text in
+            [r#"{"op":"dance"}"#, "hello", "[1,2]", r#"{"type":"subscribe"}"#, "7", r#"{"op":3}"#, r#"["ping"]"#]
+        {
             let (_, read) = read(text);
             let Ok(FromClient::Other(data)) = read else { panic!("{text} should be an event") };
             assert!(data.get() == text || data.get() == format!("{text:?}"), "{text} became {data}");
@@ -214,7 +221,7 @@ mod tests {
     #[test]
     fn close_reasons_fit_into_a_control_frame() {
         for end in [End::GoingAway, End::Binary, End::Slow, End::NoPong, End::Client] {
-            assert!(end.frame(u64::MAX).reason.as_str().len() <= 123);
+            assert!(end.frame(u64::MAX, Uuid::max()).reason.as_str().len() <= 123);
         }
     }
 }
