@@ -87,8 +87,11 @@ pub(crate) async fn upgrade(
         let _place = place;
         // Only a plain TCP socket comes in here: we accepted it ourselves.
         let Ok(upgraded) = upgrading.await else { return };
-        let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() else { return };
-        let socket = Socket::new(parts.io.into_inner(), &parts.read_buf, app.websocket.max_message_bytes);
+        let socket = {
+            let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() else { return };
+            // The buffer is hyper's, of 8 KiB however little is in it: let go of before the connection begins to wait.
+            Socket::new(parts.io.into_inner(), &parts.read_buf, app.websocket.max_message_bytes)
+        };
         Client::new(app, socket, cursor).run().await;
         drop(counted);
     });
