@@ -7,7 +7,7 @@ mod request;
 mod stats;
 mod subscription;
 
-pub use request::{Reply, RequestError};
+pub use request::{Ask, Asked, MAX_TIMEOUT_MS, Reply, RequestError};
 pub use stats::Stats;
 pub use subscription::{IntoOutcome, Subscription};
 
@@ -159,15 +159,33 @@ impl Bus {
     /// # Errors
     /// See [`PublishError`]; it names the first event that was refused.
     pub async fn publish_all(&self, events: Vec<NewEvent>) -> Result<Vec<Receipt>, PublishError> {
-        let events = self.count(events.len(), self.admit(events).await)?;
+        self.take_in(events, NewEvent::admit_from_outside).await
+    }
+
+    /// Publishes what a client said that is no event, in the hub's own name. It comes from outside all the same: it passes
+    /// the admission filters and is counted as sent.
+    ///
+    /// # Errors
+    /// As [`Bus::publish`].
+    pub async fn publish_heard(&self, event: NewEvent) -> Result<(), PublishError> {
+        self.take_in(vec![event.source("busway")], NewEvent::admit).await.map(|_| ())
+    }
+
+    async fn take_in(
+        &self,
+        events: Vec<NewEvent>,
+        admit: fn(NewEvent) -> Result<Event, EventError>,
+    ) -> Result<Vec<Receipt>, PublishError> {
+        let events = self.count(events.len(), self.admit(events, admit).await)?;
         if events.is_empty() {
             return Ok(Vec::new());
         }
         let ids: Vec<String> = events.iter().map(|event| event.metadata.event_id.clone()).collect();
         let count = events.len() as u64;
-        let last = self.count(ids.len(), self.shared.log.append(events).await.map_err(PublishError::from))?;
+        let submitted = self.count(ids.len(), self.shared.log.submit(events).map_err(PublishError::from))?;
+        // Before waiting: they will be in the log, though their publisher may be gone by then.
         self.shared.metrics.events_sent.add(count);
-        let first = last + 1 - count;
+        let first = submitted.seq().await? + 1 - count;
         Ok((first..).zip(ids).map(|(seq, event_id)| Receipt { seq, event_id }).collect())
     }
 
@@ -214,12 +232,18 @@ impl Bus {
         if taken { metrics.events_internal.inc() } else { metrics.internal_dropped.inc() }
     }
 
-    async fn admit(&self, events: Vec<NewEvent>) -> Result<Vec<Arc<Event>>, PublishError> {
+    async fn admit(
+        &self,
+        events: Vec<NewEvent>,
+        admit: fn(NewEvent) -> Result<Event, EventError>,
+    ) -> Result<Vec<Arc<Event>>, PublishError> {
         let mut admitted = Vec::with_capacity(events.len());
         for (index, event) in events.into_iter().enumerate() {
-            let event = event.admit_from_outside().map_err(|error| PublishError::Invalid { index, error })?;
+            let event = admit(event).map_err(|error| PublishError::Invalid { index, error })?;
             admitted.push(Arc::new(event));
         }
+        // Before any filter is asked about what could not be taken anyway.
+        self.shared.log.check_size(&admitted)?;
         if let Some(admission) = &self.shared.admission {
             for (index, event) in admitted.iter().enumerate() {
                 admission(event.clone()).await.map_err(|rejection| PublishError::Rejected { index, rejection })?;

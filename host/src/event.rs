@@ -10,7 +10,10 @@ pub mod types;
 pub use filter::{EventFilter, Glob};
 
 use chrono::{DateTime, SecondsFormat, Utc};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{MapAccess, Visitor, value::MapAccessDeserializer},
+};
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 use uuid::Uuid;
@@ -122,8 +125,23 @@ struct NewMetadata {
 
 impl<'de> Deserialize<'de> for NewEvent {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let Wire { event_type, data, metadata, .. } = Wire::deserialize(deserializer)?;
-        Ok(Self { event_type, data: data.unwrap_or_else(|| RawValue::NULL.to_owned()), metadata })
+        deserializer.deserialize_map(FromMap)
+    }
+}
+
+/// Serde would also read an array, field by field in the order in which they stand in the source.
+struct FromMap;
+
+impl<'de> Visitor<'de> for FromMap {
+    type Value = NewEvent;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("an event object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<NewEvent, A::Error> {
+        let Wire { event_type, data, metadata, .. } = Wire::deserialize(MapAccessDeserializer::new(map))?;
+        Ok(NewEvent { event_type, data: data.unwrap_or_else(|| RawValue::NULL.to_owned()), metadata })
     }
 }
 

@@ -6,18 +6,13 @@ mod origin;
 mod plugins;
 pub mod problem;
 pub mod query;
-pub mod request;
+mod request;
 pub mod server;
 mod status;
 mod stream;
+mod websocket;
 
-use crate::{
-    bus::Bus,
-    log::view::Views,
-    plugin::registry::Registry,
-    question::Questions,
-    ws::{self, WebSocketConfig},
-};
+use crate::{bus::Bus, log::view::Views, plugin::registry::Registry, question::Questions, ws};
 use axum::{
     Router,
     extract::DefaultBodyLimit,
@@ -79,8 +74,8 @@ pub struct App {
     pub ready: Readiness,
     /// Bounds of HTTP.
     pub http: HttpConfig,
-    /// Bounds of WebSocket connections.
-    pub websocket: WebSocketConfig,
+    /// What WebSocket connections work on.
+    pub websocket: Arc<ws::Context>,
     /// Cancelled when long-lived connections are to end.
     pub closing: CancellationToken,
     /// Long-lived connections.
@@ -100,7 +95,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/plugins/{name}/enable", post(plugins::enable))
         .route("/v1/plugins/{name}/disable", post(plugins::disable))
         .route("/v1/plugins/{name}/rollback", post(plugins::rollback))
-        .route("/ws/events", get(ws::upgrade))
+        .route("/ws/events", get(websocket::upgrade))
         .route("/metrics", get(status::metrics))
         .route("/healthz", get(status::health))
         .route("/readyz", get(status::ready))

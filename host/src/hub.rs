@@ -12,6 +12,7 @@ use crate::{
         registry::{ChangeKind, Registry},
     },
     question::{Questions, Wanted},
+    ws,
 };
 use anyhow::Context;
 use serde_json::json;
@@ -58,15 +59,23 @@ impl Hub {
         tokio::spawn(announce(plugins.clone(), bus.clone()));
         let lanes = Lanes::start(bus.clone(), plugins.clone(), questions.clone());
         let ready = Arc::new(watch::Sender::new(Err("the plugins are being loaded")));
+        let (views, closing) = (Views::new(bus.log().clone()), CancellationToken::new());
+        let websocket = ws::Context {
+            bus: bus.clone(),
+            views: views.clone(),
+            questions: questions.clone(),
+            config: config.websocket,
+            closing: closing.clone(),
+        };
         let app = Arc::new(App {
-            views: Views::new(bus.log().clone()),
             bus,
+            views,
             plugins,
             questions,
             ready: ready.subscribe(),
             http: config.http.clone(),
-            websocket: config.websocket,
-            closing: CancellationToken::new(),
+            websocket: Arc::new(websocket),
+            closing,
             tasks: TaskTracker::new(),
         });
         let accepting = CancellationToken::new();

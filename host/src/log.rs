@@ -26,7 +26,7 @@ use std::{
     },
 };
 use tail::Tail;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use uuid::Uuid;
 
 /// Bounds of the log's queues.
@@ -140,7 +140,7 @@ impl Log {
     /// A new, empty log and its sequencer, which runs until [`Log::close`].
     pub fn start(config: &LogConfig, metrics: Arc<Metrics>) -> Self {
         let ingress_events = config.ingress_events.get();
-        let (ingress, appends) = mpsc::channel(ingress_events);
+        let (ingress, appends) = mpsc::channel(ingress_events.min(Semaphore::MAX_PERMITS));
         let (commits, commit_queue) = mpsc::channel(config.commit_slots.max(1));
         let shared = Arc::new(Shared {
             epoch: Uuid::now_v7(),
@@ -195,9 +195,25 @@ impl Log {
     /// # Errors
     /// At once, if there is no room or the log has stopped; then none of the events is taken.
     pub async fn append(&self, events: Vec<Arc<Event>>) -> Result<u64, AppendError> {
+        self.submit(events)?.seq().await
+    }
+
+    /// The first half of [`Log::append`]: once it returns, the events will be in the log whether or not anybody waits.
+    ///
+    /// # Errors
+    /// As [`Log::append`].
+    pub fn submit(&self, events: Vec<Arc<Event>>) -> Result<Submitted, AppendError> {
         let (ack, done) = oneshot::channel();
         self.enqueue(events, Some(ack))?;
-        done.await.map_err(|_| AppendError::Stopped)
+        Ok(Submitted { done })
+    }
+
+    /// Refuses at once what no wait could make room for.
+    ///
+    /// # Errors
+    /// [`AppendError::TooLarge`].
+    pub fn check_size(&self, events: &[Arc<Event>]) -> Result<(), AppendError> {
+        self.shared.queued.check(events.len(), weight(events))
     }
 
     fn enqueue(&self, events: Vec<Arc<Event>>, ack: Option<oneshot::Sender<u64>>) -> Result<(), AppendError> {
@@ -205,10 +221,11 @@ impl Log {
         if *shared.phase.borrow() != Phase::Open {
             return Err(AppendError::Stopped);
         }
-        let (count, bytes) = (events.len(), events.iter().map(|event| event.weight()).sum());
+        let (count, bytes) = (events.len(), weight(&events));
         shared.queued.take(count, bytes)?;
         shared.ingress.try_send(Append { events, bytes, ack }).map_err(|error| {
-            shared.queued.give_back(count, bytes);
+            // Told like an append: whoever waits for the queue to be empty must hear of this too.
+            shared.head.send_modify(|_| shared.queued.give_back(count, bytes));
             match error {
                 mpsc::error::TrySendError::Full(_) => AppendError::Full,
                 mpsc::error::TrySendError::Closed(_) => AppendError::Stopped,
@@ -243,6 +260,12 @@ impl Log {
         self.advance(Phase::Draining);
     }
 
+    /// Waits until the log takes no more events from publishers.
+    pub async fn draining(&self) {
+        // An error would mean that the log is gone, which is later than draining.
+        let _ = self.shared.phase.subscribe().wait_for(|phase| *phase > Phase::Open).await;
+    }
+
     /// Ends the log: cursors that have read everything end.
     pub fn close(&self) {
         self.advance(Phase::Closed);
@@ -271,6 +294,26 @@ impl Log {
     }
 }
 
+/// Events on their way into the log.
+#[derive(Debug)]
+pub struct Submitted {
+    done: oneshot::Receiver<u64>,
+}
+
+impl Submitted {
+    /// The last one's seq, once they are in the log.
+    ///
+    /// # Errors
+    /// Only if the hub ends meanwhile.
+    pub async fn seq(self) -> Result<u64, AppendError> {
+        self.done.await.map_err(|_| AppendError::Stopped)
+    }
+}
+
+fn weight(events: &[Arc<Event>]) -> usize {
+    events.iter().map(|event| event.weight()).sum()
+}
+
 /// Why a call's effects were not committed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum CommitError {
@@ -296,10 +339,13 @@ impl Budget {
         Self { events: AtomicUsize::new(0), bytes: AtomicUsize::new(0), max_events, max_bytes }
     }
 
+    fn check(&self, events: usize, bytes: usize) -> Result<(), AppendError> {
+        let fits = events <= self.max_events && bytes <= self.max_bytes;
+        if fits { Ok(()) } else { Err(AppendError::TooLarge { events, bytes }) }
+    }
+
     fn take(&self, events: usize, bytes: usize) -> Result<(), AppendError> {
-        if events > self.max_events || bytes > self.max_bytes {
-            return Err(AppendError::TooLarge { events, bytes });
-        }
+        self.check(events, bytes)?;
         if self.events.fetch_add(events, Relaxed) + events > self.max_events {
             self.events.fetch_sub(events, Relaxed);
             return Err(AppendError::Full);

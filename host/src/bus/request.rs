@@ -3,21 +3,63 @@
 use super::{Bus, PublishError, Receipt};
 use crate::{
     event::{Event, Glob, NewEvent},
-    log::{Cursor, Step},
+    log::{AppendError, Cursor, Step},
 };
+use serde::{Deserialize, Serialize};
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
-use tokio::{sync::mpsc, time::timeout};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, timeout_at},
+};
 use uuid::Uuid;
 
 /// Most events that may arrive for a request before its own publishing is acknowledged.
 const CANDIDATES: usize = 64;
 
+/// Longest wait for a reply that a client may ask for, in milliseconds.
+pub const MAX_TIMEOUT_MS: u64 = 300_000;
+
+/// A request as clients write it, the same over HTTP and WebSocket.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ask {
+    event: NewEvent,
+    reply_type: Glob,
+    #[serde(default = "half_a_minute")]
+    timeout_ms: u64,
+}
+
+fn half_a_minute() -> u64 {
+    30_000
+}
+
+impl Ask {
+    /// Publishes it and waits for the reply.
+    ///
+    /// # Errors
+    /// See [`RequestError`].
+    pub async fn answer(self, bus: &Bus) -> Result<Reply, RequestError> {
+        self.publish(bus).await?.reply().await
+    }
+
+    /// The first half of [`Ask::answer`].
+    ///
+    /// # Errors
+    /// See [`RequestError`].
+    pub async fn publish(self, bus: &Bus) -> Result<Asked, RequestError> {
+        if !(1..=MAX_TIMEOUT_MS).contains(&self.timeout_ms) {
+            return Err(RequestError::TimeoutMs(self.timeout_ms));
+        }
+        publish(bus, self.event, &self.reply_type, Duration::from_millis(self.timeout_ms)).await
+    }
+}
+
 /// A request that was answered.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
 pub struct Reply {
     /// Where the request stands in the log.
     pub request: Receipt,
@@ -33,6 +75,9 @@ pub enum RequestError {
     /// The request was not published.
     #[error(transparent)]
     Publish(#[from] PublishError),
+    /// A client asked for no time, or too much.
+    #[error("timeout_ms: expected 1 to {MAX_TIMEOUT_MS} milliseconds, found {0}")]
+    TimeoutMs(u64),
     /// No event of the reply's type with this correlation id came in time. The request stays in the log.
     #[error("no event of type {reply_type} with correlation id {correlation_id} within {timeout:?}")]
     Timeout {
@@ -50,6 +95,7 @@ impl RequestError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Publish(error) => error.code(),
+            Self::TimeoutMs(_) => "request.timeout-ms",
             Self::Timeout { .. } => "request.timeout",
         }
     }
@@ -68,6 +114,16 @@ pub(super) struct Replies {
     waiters: Arc<Mutex<Waiters>>,
 }
 
+/// A request that is in the log and waits for its reply.
+pub struct Asked {
+    bus: Bus,
+    waiting: Registration,
+    request: Receipt,
+    reply_type: Glob,
+    until: Instant,
+    patience: Duration,
+}
+
 impl Replies {
     pub(super) fn start(cursor: Cursor) -> Self {
         let waiters = Arc::<Mutex<Waiters>>::default();
@@ -75,12 +131,12 @@ impl Replies {
         Self { waiters }
     }
 
-    fn register(&self, correlation_id: &str, reply_type: &Glob) -> Registration<'_> {
+    fn register(&self, correlation_id: &str, reply_type: &Glob) -> Registration {
         let (candidates, received) = mpsc::channel(CANDIDATES);
         let id = Uuid::now_v7();
         let waiter = Waiter { id, reply_type: reply_type.clone(), candidates };
         lock(&self.waiters).entry(correlation_id.to_owned()).or_default().push(waiter);
-        Registration { replies: self, correlation_id: correlation_id.to_owned(), id, received }
+        Registration { waiters: self.waiters.clone(), correlation_id: correlation_id.to_owned(), id, received }
     }
 }
 
@@ -89,16 +145,16 @@ fn lock(waiters: &Mutex<Waiters>) -> MutexGuard<'_, Waiters> {
 }
 
 /// Takes the waiter out again, also when the request's future is dropped.
-struct Registration<'a> {
-    replies: &'a Replies,
+struct Registration {
+    waiters: Arc<Mutex<Waiters>>,
     correlation_id: String,
     id: Uuid,
     received: mpsc::Receiver<Arc<Event>>,
 }
 
-impl Drop for Registration<'_> {
+impl Drop for Registration {
     fn drop(&mut self) {
-        let mut waiters = lock(&self.replies.waiters);
+        let mut waiters = lock(&self.waiters);
         if let Some(list) = waiters.get_mut(&self.correlation_id) {
             list.retain(|waiter| waiter.id != self.id);
             if list.is_empty() {
@@ -125,32 +181,55 @@ async fn look(mut cursor: Cursor, waiters: Arc<Mutex<Waiters>>) {
             }
         }
     }
+    // Nobody will get a reply any more; without their senders they hear of it.
+    lock(&waiters).clear();
 }
 
 pub(super) async fn request(
     bus: &Bus,
-    mut event: NewEvent,
+    event: NewEvent,
     reply_type: &Glob,
     patience: Duration,
 ) -> Result<Reply, RequestError> {
+    publish(bus, event, reply_type, patience).await?.reply().await
+}
+
+async fn publish(bus: &Bus, mut event: NewEvent, reply_type: &Glob, patience: Duration) -> Result<Asked, RequestError> {
     let correlation_id = event.correlation().map_or_else(|| Uuid::now_v7().to_string(), str::to_owned);
     event = event.correlation_id(&correlation_id);
     bus.metrics().requests.inc();
     // Before publishing, so that no reply can come too early to be seen.
-    let mut waiting = bus.shared.replies.register(&correlation_id, reply_type);
+    let waiting = bus.shared.replies.register(&correlation_id, reply_type);
+    let until = Instant::now() + patience;
     let request = bus.publish(event).await?;
-    let later = async {
-        loop {
-            match waiting.received.recv().await {
-                // An earlier event with the same correlation id, or the request itself, is no reply.
-                Some(candidate) if candidate.seq <= request.seq => {}
-                other => return other,
+    Ok(Asked { bus: bus.clone(), waiting, request, reply_type: reply_type.clone(), until, patience })
+}
+
+impl Asked {
+    /// Waits for the reply.
+    ///
+    /// # Errors
+    /// [`RequestError::Timeout`], or that the hub has stopped meanwhile.
+    pub async fn reply(self) -> Result<Reply, RequestError> {
+        let Self { bus, mut waiting, request, reply_type, until, patience } = self;
+        let later = async {
+            loop {
+                match waiting.received.recv().await {
+                    // An earlier event with the same correlation id, or the request itself, is no reply.
+                    Some(candidate) if candidate.seq <= request.seq => {}
+                    other => return other,
+                }
+            }
+        };
+        let outcome = timeout_at(until, later).await;
+        let correlation_id = waiting.correlation_id.clone();
+        match outcome {
+            Ok(Some(reply)) => Ok(Reply { request, correlation_id, reply }),
+            Ok(None) => Err(PublishError::Append(AppendError::Stopped).into()),
+            Err(_) => {
+                bus.metrics().request_timeouts.inc();
+                Err(RequestError::Timeout { reply_type: reply_type.to_string(), correlation_id, timeout: patience })
             }
         }
-    };
-    if let Ok(Some(reply)) = timeout(patience, later).await {
-        return Ok(Reply { request, correlation_id, reply });
     }
-    bus.metrics().request_timeouts.inc();
-    Err(RequestError::Timeout { reply_type: reply_type.to_string(), correlation_id, timeout: patience })
 }

@@ -1,7 +1,7 @@
 //! Errors as answers: problem+json (RFC 9457) with a stable `code`. The one place that knows which error has which status.
 
 use crate::{
-    bus::{PublishError, RequestError},
+    bus::{MAX_TIMEOUT_MS, PublishError, RequestError},
     event::EventError,
     log::AppendError,
     plugin::registry::CommandError,
@@ -129,6 +129,10 @@ impl From<RequestError> for Problem {
     fn from(error: RequestError) -> Self {
         match error {
             RequestError::Publish(error) => error.into(),
+            RequestError::TimeoutMs(found) => {
+                let expected = format!("1 to {MAX_TIMEOUT_MS} milliseconds");
+                Self::field(error.code(), "timeout_ms", expected, found.to_string())
+            }
             RequestError::Timeout { .. } => Self::new(504, error.code(), error.to_string()),
         }
     }

@@ -11,6 +11,9 @@ use tokio::sync::mpsc::Receiver;
 const ROUND: usize = 256;
 
 pub(super) async fn run(shared: Arc<Shared>, mut appends: Receiver<Append>, mut commits: Receiver<Commit>) {
+    // However this task ends, whoever follows the head is told.
+    let closing = Closing(shared);
+    let shared = &*closing.0;
     let mut phase = shared.phase.subscribe();
     let (mut new_appends, mut new_commits) = (Vec::with_capacity(ROUND), Vec::with_capacity(ROUND));
     loop {
@@ -42,9 +45,16 @@ pub(super) async fn run(shared: Arc<Shared>, mut appends: Receiver<Append>, mut 
         {
             new_commits.push(commit);
         }
-        round(&shared, &mut new_appends, &mut new_commits);
+        round(shared, &mut new_appends, &mut new_commits);
     }
-    shared.head.send_modify(|head| head.closed = true);
+}
+
+struct Closing(Arc<Shared>);
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        self.0.head.send_modify(|head| head.closed = true);
+    }
 }
 
 fn round(shared: &Shared, appends: &mut Vec<Append>, commits: &mut Vec<Commit>) {

@@ -8,6 +8,8 @@ use std::{
 
 /// Largest batch: what a consumer gets in one step, so that no step takes long.
 const MAX_BATCH: usize = 1_024;
+/// Most bytes of a batch: what a client that does not read keeps alive, and a lane takes in at once.
+const MAX_BATCH_BYTES: usize = 256 << 10;
 
 /// Events in a row.
 #[derive(Debug)]
@@ -17,15 +19,22 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// Cuts events (at least one, seqs in a row) into batches of at most `largest`.
+    /// Cuts events (seqs in a row) into batches of at most `largest` events and [`MAX_BATCH_BYTES`], or one event.
     pub(super) fn split(events: Vec<Arc<Event>>, largest: usize) -> Vec<Arc<Self>> {
-        let new = |events: Box<[Arc<Event>]>| {
-            Arc::new(Self { bytes: events.iter().map(|event| event.weight()).sum(), events })
-        };
-        if events.len() <= largest {
-            return vec![new(events.into())];
+        let (mut batches, mut batch, mut bytes) = (Vec::new(), Vec::new(), 0);
+        for event in events {
+            let weight = event.weight();
+            if batch.len() == largest || (bytes + weight > MAX_BATCH_BYTES && !batch.is_empty()) {
+                batches.push(Arc::new(Self { events: std::mem::take(&mut batch).into(), bytes }));
+                bytes = 0;
+            }
+            bytes += weight;
+            batch.push(event);
         }
-        events.chunks(largest).map(|chunk| new(chunk.into())).collect()
+        if !batch.is_empty() {
+            batches.push(Arc::new(Self { events: batch.into(), bytes }));
+        }
+        batches
     }
 
     /// The events, in order of seq.

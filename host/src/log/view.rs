@@ -4,7 +4,7 @@
 //! A view keeps a bounded ring of what matched; a [`ViewCursor`] is a place in it. A cursor that asks for something older
 //! reads the log itself through the same filter until it has caught up, and is told of what the log no longer holds.
 
-use super::{Cursor, Gap, Head, Log, Step, frames, frames::Frames};
+use super::{Chunk, Cursor, Gap, Head, Log, Step, frames, frames::Frames};
 use crate::{
     event::{Event, EventFilter},
     metrics::Metrics,
@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// Most bytes of events that the ring of one view holds.
-const RING_BYTES: usize = 8 << 20;
+const RING_BYTES: usize = 2 << 20;
 /// Most entries of the ring of one view.
 const RING_ENTRIES: usize = 4_096;
 
@@ -44,16 +44,20 @@ impl Question {
     /// The events among `events` that match.
     pub async fn select(&self, events: &[Arc<Event>]) -> Vec<Arc<Event>> {
         let mut matching = Vec::with_capacity(events.len());
-        for event in events.iter().filter(|event| self.filter.matches(event)) {
-            let yes = match &self.predicate {
-                None => true,
-                Some(predicate) => (predicate.ask)(event.clone()).await,
-            };
-            if yes {
+        for event in events {
+            if self.matches(event).await {
                 matching.push(event.clone());
             }
         }
         matching
+    }
+
+    async fn matches(&self, event: &Arc<Event>) -> bool {
+        self.filter.matches(event)
+            && match &self.predicate {
+                None => true,
+                Some(predicate) => (predicate.ask)(event.clone()).await,
+            }
     }
 
     fn key(&self) -> Key {
@@ -267,13 +271,23 @@ pub enum Delivery {
     Gap(Gap),
 }
 
+/// A client's way through the log itself. Kept from one look to the next, because asking a filter takes time, and whoever
+/// waits for the answer may turn to something else meanwhile.
+struct History {
+    cursor: Cursor,
+    chunk: Option<Chunk>,
+    /// How many events of the chunk were asked about.
+    asked: usize,
+    matching: Vec<Arc<Event>>,
+}
+
 /// One client's place in a view: a number, and until it has caught up a cursor on the log.
 pub struct ViewCursor {
     log: Log,
     view: Arc<View>,
     next: u64,
     head: watch::Receiver<Head>,
-    history: Option<Box<Cursor>>,
+    history: Option<Box<History>>,
 }
 
 impl ViewCursor {
@@ -309,22 +323,30 @@ impl ViewCursor {
 
     /// One step through the log itself; `None` if nothing in it matched.
     async fn catch_up(&mut self) -> Option<Delivery> {
-        let stale = self.history.as_ref().is_none_or(|cursor| cursor.position() != self.next);
-        if stale {
-            self.history = Some(Box::new(self.log.cursor(self.next)));
-        }
-        match self.history.as_mut()?.try_next()? {
-            Step::Gap(gap) => {
-                self.next = gap.to + 1;
-                Some(Delivery::Gap(gap))
+        let log = &self.log;
+        let history = self.history.get_or_insert_with(|| {
+            Box::new(History { cursor: log.cursor(self.next), chunk: None, asked: 0, matching: Vec::new() })
+        });
+        let chunk = match &mut history.chunk {
+            Some(chunk) => chunk,
+            none => match history.cursor.try_next()? {
+                Step::Gap(gap) => {
+                    self.next = gap.to + 1;
+                    return Some(Delivery::Gap(gap));
+                }
+                Step::Events(chunk) => none.insert(chunk),
+            },
+        };
+        while let Some(event) = chunk.events().get(history.asked) {
+            if self.view.question.matches(event).await {
+                history.matching.push(event.clone());
             }
-            Step::Events(chunk) => {
-                let from = self.next;
-                let matching = self.view.question.select(chunk.events()).await;
-                // Only now: had the future been dropped above, the same chunk would be read again.
-                self.next = chunk.last() + 1;
-                (!matching.is_empty()).then(|| Delivery::Events { entry: Arc::new(Entry::new(matching)), from })
-            }
+            history.asked += 1;
         }
+        let from = std::mem::replace(&mut self.next, chunk.last() + 1);
+        history.chunk = None;
+        history.asked = 0;
+        let matching = std::mem::take(&mut history.matching);
+        (!matching.is_empty()).then(|| Delivery::Events { entry: Arc::new(Entry::new(matching)), from })
     }
 }

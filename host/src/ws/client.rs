@@ -2,12 +2,13 @@
 //! nothing waits for this one: what it has not been able to take in costs a number (I4).
 
 use super::{
+    Context, WebSocketConfig,
     protocol::{self, End, FromClient, Id, Received, Subscribe, ToClient},
     socket::Socket,
 };
 use crate::{
+    bus::{Ask, Reply},
     event::{NewEvent, types},
-    http::{App, problem::Problem, request::Asked},
     log::{
         frames::Frames,
         view::{Delivery, ViewCursor},
@@ -28,8 +29,8 @@ const MAX_REQUESTS: usize = 16;
 const CLOSING: Duration = Duration::from_secs(5);
 
 /// See the module's head.
-pub(super) struct Client {
-    app: Arc<App>,
+pub struct Client {
+    context: Arc<Context>,
     id: Uuid,
     socket: Socket,
     /// None: unsubscribed from everything.
@@ -65,18 +66,19 @@ struct Clock {
 }
 
 impl Client {
-    pub(super) fn new(app: Arc<App>, socket: Socket, cursor: ViewCursor) -> Self {
-        let next_ping = Instant::now() + Duration::from_secs(app.websocket.ping_s.get());
+    /// A connection that has been upgraded, and its place in a view.
+    pub fn new(context: Arc<Context>, socket: Socket, cursor: ViewCursor) -> Self {
+        let next_ping = Instant::now() + Duration::from_secs(context.config.ping_s.get());
         let clock = Clock { next_ping, pong_due: None, alarm: Box::pin(sleep_until(next_ping)) };
         let (out, requests) = (Out::default(), FuturesUnordered::new());
-        Self { app, id: Uuid::now_v7(), socket, cursor: Some(cursor), out, requests, clock, delivered: 0 }
+        Self { context, id: Uuid::now_v7(), socket, cursor: Some(cursor), out, requests, clock, delivered: 0 }
     }
 
     /// Runs the connection to its end; both ends of it are announced as events.
-    pub(super) async fn run(mut self) {
-        self.app.bus.metrics().websocket_accepted.inc();
+    pub async fn run(mut self) {
+        self.context.bus.metrics().websocket_accepted.inc();
         self.announce(types::WS_CLIENT_CONNECTED, &json!({"connection_id": self.id}));
-        let log = self.app.bus.log();
+        let log = self.context.bus.log();
         let (epoch, seq) = (log.epoch(), log.head());
         self.say(&ToClient::Welcome { connection_id: self.id, epoch, seq, next: self.position() });
         let end = self.serve().await.unwrap_or(End::Client);
@@ -84,7 +86,7 @@ impl Client {
         if end != End::Client {
             self.socket.say_close(end.frame(resume));
         }
-        let metrics = self.app.bus.metrics();
+        let metrics = self.context.bus.metrics();
         match end {
             End::Slow => metrics.websocket_slow.inc(),
             End::NoPong => metrics.websocket_dead.inc(),
@@ -98,7 +100,7 @@ impl Client {
 
     /// The loop. An error is a connection that broke.
     async fn serve(&mut self) -> io::Result<End> {
-        let closing = self.app.closing.clone();
+        let closing = self.context.closing.clone();
         // What came right behind the handshake.
         if let Some(end) = self.read().await {
             return Ok(end);
@@ -106,7 +108,7 @@ impl Client {
         loop {
             self.refill();
             let writing = !self.out.is_done();
-            self.clock.set(&self.out, &self.app);
+            self.clock.set(&self.out, &self.context.config);
             tokio::select! {
                 () = closing.cancelled() => return Ok(End::GoingAway),
                 () = &mut self.clock.alarm => if let Some(end) = self.tick() { return Ok(end) },
@@ -133,7 +135,7 @@ impl Client {
     }
 
     fn position(&self) -> u64 {
-        self.cursor.as_ref().map_or_else(|| self.app.bus.log().head() + 1, ViewCursor::position)
+        self.cursor.as_ref().map_or_else(|| self.context.bus.log().head() + 1, ViewCursor::position)
     }
 
     /// The seq that a client which connects again is to ask for: of the first event that it has not got whole.
@@ -154,7 +156,7 @@ impl Client {
     fn deliver(&mut self, delivery: Delivery) -> io::Result<()> {
         match delivery {
             Delivery::Gap(gap) => {
-                self.app.bus.metrics().websocket_lagged.inc();
+                self.context.bus.metrics().websocket_lagged.inc();
                 self.say(&ToClient::lagged(gap));
                 Ok(())
             }
@@ -175,7 +177,7 @@ impl Client {
             return Ok(());
         }
         self.out.stuck = None;
-        let metrics = self.app.bus.metrics();
+        let metrics = self.context.bus.metrics();
         metrics.websocket_bytes.add(written as u64);
         let before = self.out.at;
         self.out.at += written;
@@ -197,7 +199,7 @@ impl Client {
             match self.socket.message() {
                 Ok(None) => return None,
                 Ok(Some(Message::Text(text))) => {
-                    self.app.bus.metrics().websocket_messages.inc();
+                    self.context.bus.metrics().websocket_messages.inc();
                     self.hear(text.as_str()).await;
                 }
                 Ok(Some(Message::Binary(_))) => return Some(End::Binary),
@@ -215,18 +217,18 @@ impl Client {
     async fn hear(&mut self, text: &str) {
         let (id, read) = protocol::read(text);
         let answer = match read {
-            Err(problem) => ToClient::error(id, problem),
+            Err(error) => ToClient::refused(id, protocol::MALFORMED, &error),
             Ok(FromClient::Ping) => ToClient::Pong { id },
             Ok(FromClient::Subscribe(wanted)) => self.subscribe(id, wanted),
             Ok(FromClient::Unsubscribe) => {
                 self.cursor = None;
                 ToClient::Subscribed { id, next: self.position() }
             }
-            Ok(FromClient::Publish(events)) => match self.app.bus.publish_all(events).await {
+            Ok(FromClient::Publish(events)) => match self.context.bus.publish_all(events).await {
                 Ok(events) => ToClient::Published { id, events },
-                Err(error) => ToClient::error(id, error.into()),
+                Err(error) => ToClient::refused(id, error.code(), &error),
             },
-            Ok(FromClient::Request(asked)) => match self.request(id, *asked) {
+            Ok(FromClient::Request(ask)) => match self.request(id, *ask) {
                 Some(refused) => refused,
                 None => return,
             },
@@ -241,12 +243,12 @@ impl Client {
 
     fn subscribe(&mut self, id: Id, wanted: Subscribe) -> ToClient {
         let Subscribe { filter, plugin, params, from } = wanted;
-        match self.app.questions.resolve(Wanted { filter, plugin, params }) {
-            Err(error) => ToClient::error(id, error.into()),
+        match self.context.questions.resolve(Wanted { filter, plugin, params }) {
+            Err(error) => ToClient::refused(id, error.code(), &error),
             Ok(question) => {
                 // Where the old question stands: what lies between would otherwise be asked by nobody.
                 let from = from.unwrap_or_else(|| self.position());
-                let cursor = self.app.views.follow(question, Some(from));
+                let cursor = self.context.views.follow(question, Some(from));
                 let next = cursor.position();
                 self.cursor = Some(cursor);
                 ToClient::Subscribed { id, next }
@@ -255,19 +257,18 @@ impl Client {
     }
 
     /// Begins to wait for a reply; the answer is a refusal.
-    fn request(&mut self, id: Id, asked: Asked) -> Option<ToClient> {
+    fn request(&mut self, id: Id, ask: Ask) -> Option<ToClient> {
         if self.requests.len() >= MAX_REQUESTS {
             let detail = format!("{MAX_REQUESTS} requests of this connection wait for their reply already");
-            return Some(ToClient::error(id, Problem::new(429, "request.too-many", detail)));
+            return Some(ToClient::Error { id, code: "request.too-many", detail });
         }
-        let app = self.app.clone();
+        let bus = self.context.bus.clone();
         self.requests.push(Box::pin(async move {
-            match asked.answer(&app).await {
-                Ok(answered) => {
-                    let (request, correlation_id) = (answered.request, answered.correlation_id);
-                    ToClient::Reply { id, request, correlation_id, event: answered.reply }
+            match ask.answer(&bus).await {
+                Ok(Reply { request, correlation_id, reply }) => {
+                    ToClient::Reply { id, request, correlation_id, event: reply }
                 }
-                Err(problem) => ToClient::error(id, problem),
+                Err(error) => ToClient::refused(id, error.code(), &error),
             }
         }));
         None
@@ -275,7 +276,7 @@ impl Client {
 
     fn answer(&mut self, message: &ToClient) {
         self.say(message);
-        if self.app.websocket.announce_sent
+        if self.context.config.announce_sent
             && let Some(op) = message.answers()
         {
             self.announce(types::WS_MESSAGE_SENT, &json!({"connection_id": self.id, "op": op}));
@@ -288,13 +289,13 @@ impl Client {
 
     fn announce(&self, event_type: &str, data: &impl serde::Serialize) {
         if let Ok(event) = NewEvent::new(event_type).data(data) {
-            self.app.bus.publish_internal(event.source("busway"));
+            self.context.bus.publish_internal(event.source("busway"));
         }
     }
 
     /// What the clock says: a ping, or the end.
     fn tick(&mut self) -> Option<End> {
-        let (now, config) = (Instant::now(), &self.app.websocket);
+        let (now, config) = (Instant::now(), &self.context.config);
         if self.out.stuck.is_some_and(|since| now >= since + Duration::from_secs(config.slow_timeout_s.get())) {
             return Some(End::Slow);
         }
@@ -350,8 +351,8 @@ async fn next(cursor: &mut Option<ViewCursor>) -> Option<Delivery> {
 
 impl Clock {
     /// Sets the alarm to whatever comes first.
-    fn set(&mut self, out: &Out, app: &App) {
-        let slow = Duration::from_secs(app.websocket.slow_timeout_s.get());
+    fn set(&mut self, out: &Out, config: &WebSocketConfig) {
+        let slow = Duration::from_secs(config.slow_timeout_s.get());
         let due =
             [Some(self.next_ping), self.pong_due, out.stuck.map(|since| since + slow)].into_iter().flatten().min();
         if let Some(due) = due

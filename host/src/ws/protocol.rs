@@ -1,9 +1,8 @@
 //! The messages of the WebSocket protocol; docs/api.md describes them for those who speak it.
 
 use crate::{
-    bus::Receipt,
+    bus::{Ask, Receipt},
     event::{Event, EventFilter, NewEvent},
-    http::{problem::Problem, request::Asked},
     log::Gap,
 };
 use serde::{Deserialize, Serialize};
@@ -11,6 +10,9 @@ use serde_json::value::RawValue;
 use std::{borrow::Cow, sync::Arc};
 use tungstenite::protocol::{CloseFrame, frame::coding::CloseCode};
 use uuid::Uuid;
+
+/// The code of a message with a known `op` and other keys than it has.
+pub(super) const MALFORMED: &str = "message.json";
 
 /// What the client calls its question; comes back with the answer.
 pub(super) type Id = Option<Box<RawValue>>;
@@ -20,7 +22,7 @@ pub(super) enum FromClient {
     Subscribe(Subscribe),
     Unsubscribe,
     Publish(Vec<NewEvent>),
-    Request(Box<Asked>),
+    Request(Box<Ask>),
     Ping,
     /// Anything else is an event, `ws.message_received`: its data.
     Other(Box<RawValue>),
@@ -61,7 +63,7 @@ struct Envelope<'a> {
 }
 
 /// Reads a message. The error goes back to the client with the id.
-pub(super) fn read(text: &str) -> (Id, Result<FromClient, Problem>) {
+pub(super) fn read(text: &str) -> (Id, Result<FromClient, serde_json::Error>) {
     let Ok(Envelope { op: Some(op), id }) = serde_json::from_str(text) else { return (None, Ok(other(text))) };
     let read = match &*op {
         "subscribe" => body(text).map(FromClient::Subscribe),
@@ -69,7 +71,7 @@ pub(super) fn read(text: &str) -> (Id, Result<FromClient, Problem>) {
         "publish" => {
             body(text).map(|Publish { event, events }| FromClient::Publish(event.into_iter().chain(events).collect()))
         }
-        "request" => body(text).map(|asked| FromClient::Request(Box::new(asked))),
+        "request" => body(text).map(|ask| FromClient::Request(Box::new(ask))),
         "ping" => body(text).map(|Nothing {}| FromClient::Ping),
         _ => return (None, Ok(other(text))),
     };
@@ -77,17 +79,14 @@ pub(super) fn read(text: &str) -> (Id, Result<FromClient, Problem>) {
 }
 
 /// A message without its envelope, so that unknown keys are refused.
-fn body<T: for<'de> Deserialize<'de>>(text: &str) -> Result<T, Problem> {
+fn body<T: for<'de> Deserialize<'de>>(text: &str) -> Result<T, serde_json::Error> {
     #[derive(Deserialize)]
     struct Whole(std::collections::BTreeMap<String, Box<RawValue>>);
-    let wrong = |error: serde_json::Error| {
-        Problem::field("message.json", "message", "the keys of its `op`, see docs/api.md", error.to_string())
-    };
-    let Whole(mut keys) = serde_json::from_str(text).map_err(wrong)?;
+    let Whole(mut keys) = serde_json::from_str(text)?;
     keys.remove("op");
     keys.remove("id");
-    let rest = serde_json::to_string(&keys).map_err(wrong)?;
-    serde_json::from_str(&rest).map_err(wrong)
+    let rest = serde_json::to_string(&keys)?;
+    serde_json::from_str(&rest)
 }
 
 fn other(text: &str) -> FromClient {
@@ -106,46 +105,13 @@ pub(super) struct Received<'a> {
 #[derive(Serialize)]
 #[serde(tag = "op", rename_all = "lowercase")]
 pub(super) enum ToClient {
-    Welcome {
-        connection_id: Uuid,
-        epoch: Uuid,
-        seq: u64,
-        next: u64,
-    },
-    Lagged {
-        missed: u64,
-        from: u64,
-        to: u64,
-    },
-    Subscribed {
-        id: Id,
-        next: u64,
-    },
-    Published {
-        id: Id,
-        events: Vec<Receipt>,
-    },
-    Reply {
-        id: Id,
-        request: Receipt,
-        correlation_id: String,
-        event: Arc<Event>,
-    },
-    Pong {
-        id: Id,
-    },
-    Error {
-        id: Id,
-        #[serde(flatten)]
-        problem: Brief,
-    },
-}
-
-/// A problem without what only HTTP needs.
-#[derive(Serialize)]
-pub(super) struct Brief {
-    code: &'static str,
-    detail: String,
+    Welcome { connection_id: Uuid, epoch: Uuid, seq: u64, next: u64 },
+    Lagged { missed: u64, from: u64, to: u64 },
+    Subscribed { id: Id, next: u64 },
+    Published { id: Id, events: Vec<Receipt> },
+    Reply { id: Id, request: Receipt, correlation_id: String, event: Arc<Event> },
+    Pong { id: Id },
+    Error { id: Id, code: &'static str, detail: String },
 }
 
 impl ToClient {
@@ -153,8 +119,8 @@ impl ToClient {
         Self::Lagged { missed: gap.missed(), from: gap.from, to: gap.to }
     }
 
-    pub(super) fn error(id: Id, problem: Problem) -> Self {
-        Self::Error { id, problem: Brief { code: problem.code, detail: problem.detail } }
+    pub(super) fn refused(id: Id, code: &'static str, error: &impl std::fmt::Display) -> Self {
+        Self::Error { id, code, detail: error.to_string() }
     }
 
     pub(super) fn text(&self) -> String {

@@ -16,7 +16,7 @@ const READ_BYTES: usize = 4 << 10;
 const MAX_UNSAID_BYTES: usize = 256 << 10;
 
 /// See the module's head.
-pub(super) struct Socket {
+pub struct Socket {
     stream: TcpStream,
     context: WebSocketContext,
     memory: Memory,
@@ -56,7 +56,7 @@ impl Write for Memory {
 
 impl Socket {
     /// `early`: what the client sent right behind its handshake.
-    pub(super) fn new(stream: TcpStream, early: &Bytes, max_message_bytes: usize) -> Self {
+    pub fn new(stream: TcpStream, early: &Bytes, max_message_bytes: usize) -> Self {
         let config = WebSocketConfig::default()
             // Its buffers are for reading from a socket; ours is memory already.
             .read_buffer_size(512)
