@@ -2,6 +2,10 @@
 
 use std::process::ExitCode;
 
+/// An event is made on one thread and freed on another; the system's allocator takes most of the time of publishing for that.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     busway::cli::main()
 }

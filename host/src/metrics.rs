@@ -92,7 +92,10 @@ impl Histogram {
     pub fn record(&self, value: u64) {
         self.buckets[bucket(value)].fetch_add(1, Relaxed);
         self.sum.fetch_add(value, Relaxed);
-        self.max.fetch_max(value, Relaxed);
+        // Nearly never, and reading costs less than writing what stays.
+        if value > self.max.load(Relaxed) {
+            self.max.fetch_max(value, Relaxed);
+        }
     }
 
     /// How many values there were.

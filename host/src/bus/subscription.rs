@@ -10,9 +10,19 @@ use std::{
     future::ready,
     panic::AssertUnwindSafe,
     sync::{Arc, Weak},
+    time::Duration,
 };
-use tokio::sync::watch;
+use tokio::{
+    sync::{TryAcquireError, watch},
+    task::yield_now,
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
+
+/// How long a subscriber may go on while there are events and its handler does not wait, before other tasks have the thread.
+const TURN: Duration = Duration::from_millis(1);
+/// Events between two looks at the clock.
+const LOOKS: usize = 16;
 
 /// Ends when dropped: the call that is under way finishes, no other begins.
 #[derive(Debug)]
@@ -128,14 +138,19 @@ async fn run(
     progress: watch::Sender<u64>,
 ) {
     let _counted = bus.metrics().subscribers.hold();
+    let mut turn = Instant::now();
     while let Some(Some(step)) = stop.run_until_cancelled(cursor.next()).await {
         if let Step::Events(chunk) = step {
-            for event in chunk.events().iter().filter(|event| filter.matches(event)) {
+            for (index, event) in chunk.events().iter().filter(|event| filter.matches(event)).enumerate() {
+                if index % LOOKS == LOOKS - 1 && turn.elapsed() > TURN {
+                    yield_now().await;
+                    turn = Instant::now();
+                }
                 if stop.is_cancelled() || !call(&bus, &mut handler, event).await {
                     return;
                 }
             }
-            // A whole chunk without a pause would keep other tasks from the thread.
+            // Nor may many small chunks.
             tokio::task::consume_budget().await;
         }
         progress.send_replace(cursor.position() - 1);
@@ -145,7 +160,12 @@ async fn run(
 /// One call under a permit. False: the subscriber is gone.
 async fn call(bus: &Bus, handler: &mut impl Handler, event: &Arc<Event>) -> bool {
     let metrics = bus.metrics();
-    let Ok(_permit) = bus.shared.permits.acquire().await else { return false };
+    // One that is free is taken at once: to wait for it, even in vain, counts as a turn of the task.
+    let permit = match bus.shared.permits.try_acquire() {
+        Err(TryAcquireError::NoPermits) => bus.shared.permits.acquire().await.ok(),
+        taken => taken.ok(),
+    };
+    let Some(_permit) = permit else { return false };
     let _active = metrics.active_handlers.hold();
     // A handler that panicked may have left its own state half done; the next event is its own judgement to make.
     let started = std::panic::catch_unwind(AssertUnwindSafe(|| handler.call(event)));

@@ -48,9 +48,12 @@ pub(super) async fn upgrade(
         let _place = place;
         // Only a plain TCP socket comes in here: we accepted it ourselves.
         let Ok(upgraded) = upgrading.await else { return };
-        let Ok(parts) = upgraded.downcast::<TokioIo<Patient>>() else { return };
         let context = app.websocket.clone();
-        let socket = Socket::new(parts.io.into_inner().into_inner(), &parts.read_buf, context.config.max_message_bytes);
+        let socket = {
+            let Ok(parts) = upgraded.downcast::<TokioIo<Patient>>() else { return };
+            // The buffer is hyper's, of 8 KiB however little is in it: let go of before the connection begins to wait.
+            Socket::new(parts.io.into_inner().into_inner(), &parts.read_buf, context.config.max_message_bytes)
+        };
         Client::new(context, socket, cursor).run().await;
         drop(counted);
     });

@@ -31,8 +31,9 @@ pub(super) enum Question<'a> {
 
 /// What it answers.
 pub(super) enum Answer {
-    Handler(HandlerDescription),
-    Filter(FilterDescription),
+    // Boxed: answers to events are small, and are passed on often.
+    Handler(Box<HandlerDescription>),
+    Filter(Box<FilterDescription>),
     Handled(Result<(), types::Failure>),
     Matched(Result<bool, String>),
 }
@@ -57,7 +58,6 @@ pub struct Usage {
 /// How a call ended.
 pub(super) struct Ended {
     pub(super) answer: Result<Answer, Fault>,
-    pub(super) call: Call,
     pub(super) usage: Usage,
     pub(super) stdout: String,
     pub(super) stderr: String,
@@ -108,11 +108,11 @@ impl Instances {
         &self.context
     }
 
-    /// Asks an instance. Dropping the future ends the call.
-    pub(super) async fn call(&self, question: Question<'_>, budget: &Budget, call: Call) -> Ended {
+    /// Asks an instance; what it did meanwhile is in `call`. Dropping the future ends the call.
+    pub(super) async fn call(&self, question: Question<'_>, budget: &Budget, call: &mut Call) -> Ended {
         let began = Instant::now();
         let mut live = self.take();
-        live.store.data_mut().call = call;
+        std::mem::swap(&mut live.store.data_mut().call, call);
         let answer = match live.refuel(budget.fuel) {
             Ok(()) => within(began + budget.deadline, live.ask(&self.linked, question)).await,
             Err(error) => Ok(Err(error)),
@@ -123,7 +123,7 @@ impl Instances {
             memory: live.store.data().limiter.memory(),
         };
         let (stdout, stderr) = live.store.data_mut().take_output();
-        let call = std::mem::take(&mut live.store.data_mut().call);
+        std::mem::swap(&mut live.store.data_mut().call, call);
         let answer = match answer {
             Ok(Ok(answer)) => {
                 self.keep(live);
@@ -133,7 +133,7 @@ impl Instances {
             Ok(Err(error)) => Err(live.explain(&error, budget, &stderr)),
             Err(Late) => Err(over(budget.deadline, &stderr)),
         };
-        Ended { answer, call, usage, stdout, stderr }
+        Ended { answer, usage, stdout, stderr }
     }
 
     fn take(&self) -> Live {
@@ -189,14 +189,14 @@ impl Live {
         let store = &mut self.store;
         match (&self.exports, question) {
             (Some(Exports::Handler(plugin)), Question::Describe) => {
-                plugin.busway_plugin_handler().call_describe(store).await.map(Answer::Handler)
+                plugin.busway_plugin_handler().call_describe(store).await.map(|said| Answer::Handler(said.into()))
             }
             (Some(Exports::Handler(plugin)), Question::Handle(lists, attempt)) => {
                 let delivery = Delivery { attempt };
                 plugin.busway_plugin_handler().call_handle(store, lists.event(), delivery).await.map(Answer::Handled)
             }
             (Some(Exports::Filter(plugin)), Question::Describe) => {
-                plugin.busway_plugin_filter().call_describe(store).await.map(Answer::Filter)
+                plugin.busway_plugin_filter().call_describe(store).await.map(|said| Answer::Filter(said.into()))
             }
             (Some(Exports::Filter(plugin)), Question::Matches(lists, params)) => {
                 plugin.busway_plugin_filter().call_matches(store, lists.event(), params).await.map(Answer::Matched)

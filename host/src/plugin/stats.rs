@@ -108,7 +108,9 @@ impl Stats {
         self.calls.inc();
         self.fuel.record(usage.fuel);
         self.nanoseconds.record(usage.elapsed.as_nanos().try_into().unwrap_or(u64::MAX));
-        self.memory_peak.fetch_max(usage.memory, Relaxed);
+        if usage.memory > self.memory_peak.load(Relaxed) {
+            self.memory_peak.fetch_max(usage.memory, Relaxed);
+        }
         match outcome {
             Outcome::Handled { emitted } => {
                 self.ok.inc();

@@ -172,9 +172,9 @@ impl Version {
         transcript: Option<&mut Transcript>,
     ) -> Result<Effects, CallError> {
         let lists = Lists::of(event);
-        let call = Call::caused_by(event);
-        let ended = self.ask(event, Question::Handle(&lists, attempt), call, transcript).await;
-        let Ended { answer, call, usage, .. } = ended;
+        let mut call = Call::caused_by(event);
+        let ended = self.ask(event, Question::Handle(&lists, attempt), &mut call, transcript).await;
+        let Ended { answer, usage, .. } = ended;
         let result = match answer {
             Ok(Answer::Handled(Ok(()))) => Ok(Effects { outbox: call.outbox, writes: call.transaction, usage }),
             Ok(Answer::Handled(Err(failure))) => Err(convert::failure(failure).into()),
@@ -209,7 +209,7 @@ impl Version {
     ) -> Result<bool, CallError> {
         let lists = Lists::of(event);
         let question = Question::Matches(&lists, params.as_str());
-        let Ended { answer, usage, .. } = self.ask(event, question, Call::default(), transcript).await;
+        let Ended { answer, usage, .. } = self.ask(event, question, &mut Call::default(), transcript).await;
         let result = match answer {
             Ok(Answer::Matched(Ok(verdict))) => Ok(verdict),
             Ok(Answer::Matched(Err(message))) => {
@@ -255,13 +255,19 @@ impl Version {
         Ok(Params::default())
     }
 
-    async fn ask(&self, event: &Event, question: Question<'_>, mut call: Call, into: Option<&mut Transcript>) -> Ended {
+    async fn ask(
+        &self,
+        event: &Event,
+        question: Question<'_>,
+        call: &mut Call,
+        into: Option<&mut Transcript>,
+    ) -> Ended {
         let bytes = event.weight();
         let budget = Budget { fuel: self.limits.fuel_for(bytes), deadline: self.limits.deadline_for(bytes) };
         call.lines = into.is_some().then(Vec::new);
         let mut ended = self.instances.call(question, &budget, call).await;
         if let Some(transcript) = into {
-            transcript.lines = ended.call.lines.take().unwrap_or_default();
+            transcript.lines = call.lines.take().unwrap_or_default();
             transcript.stdout = std::mem::take(&mut ended.stdout);
             transcript.stderr = std::mem::take(&mut ended.stderr);
         }
@@ -364,10 +370,11 @@ impl Version {
 
 async fn describe(name: &Name, linked: Linked, context: Context) -> Result<Description, LoadError> {
     let budget = Budget { fuel: context.limits.fuel, deadline: context.limits.deadline };
-    let ended = Instances::new(linked, Arc::new(context), 0).call(Question::Describe, &budget, Call::default()).await;
+    let ended =
+        Instances::new(linked, Arc::new(context), 0).call(Question::Describe, &budget, &mut Call::default()).await;
     let checked = match ended.answer {
-        Ok(Answer::Handler(said)) => Description::of_handler(name, said),
-        Ok(Answer::Filter(said)) => Description::of_filter(name, said),
+        Ok(Answer::Handler(said)) => Description::of_handler(name, *said),
+        Ok(Answer::Filter(said)) => Description::of_filter(name, *said),
         Ok(_) => Err("it answered another question".into()),
         Err(Fault { code, message }) => {
             return Err(LoadError::Describe(format!("its start or `describe` faulted: {code}: {message}")));
