@@ -444,3 +444,104 @@ async fn a_removed_plugin_finishes_what_it_began() {
     assert_eq!(hub.events_of("probed.echo", committed as usize).await.len() as u64, committed);
     assert!(hub.stop().await, "nobody waits for a plugin that is gone");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revoked_grant_does_not_come_back_with_a_fault_or_a_rollback() {
+    let hub = TestHub::start().await;
+    hub.install("probe", probe(1), "retry = { attempts = 1 }").await;
+    hub.put("probe.wasm", probe(2));
+    hub.plugin_until("probe", |status| status["generation"] == 2).await;
+    hub.put("probe.toml", "retry = { attempts = 1 }\n[grants]\nkv = false");
+    let status = hub.plugin_until("probe", |status| status["generation"] == 3).await;
+    assert_eq!(status["granted"], json!([]));
+    hub.publish("probe.trap", json!(null)).await;
+    hub.events_of("plugin.dead_letter", 1).await;
+    let (_, status) = hub.get("/v1/plugins/probe").await;
+    assert_eq!((&status["generation"], &status["granted"]), (&json!(3), &json!([])), "the sidecar is on no trial");
+    let (_, status) = hub.post("/v1/plugins/probe/rollback", &json!({})).await;
+    assert_eq!((&status["generation"], &status["granted"]), (&json!(4), &json!([])), "{status}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rollback_by_hand_stands_whatever_faults_or_changes_in_the_sidecar() {
+    let hub = TestHub::start().await;
+    hub.install("probe", probe(1), "").await;
+    hub.put("probe.wasm", probe(2));
+    let second = hub.plugin_until("probe", |status| status["generation"] == 2).await;
+    let (_, first) = hub.post("/v1/plugins/probe/rollback", &json!({})).await;
+    assert_ne!(first["sha256"], second["sha256"]);
+    hub.publish("probe.trap", json!(null)).await;
+    hub.events_of("plugin.dead_letter", 1).await;
+    hub.put("probe.toml", "concurrency = 2");
+    let status = hub.plugin_until("probe", |status| status["concurrency"] == 2).await;
+    assert_eq!((&status["sha256"], &status["state"]), (&first["sha256"], &json!("active")));
+    let (_, status) = hub.post("/v1/plugins/probe/reload", &json!({})).await;
+    assert_eq!(status["sha256"], second["sha256"], "asked for, it is loaded");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_event_that_faults_each_time_it_is_tried_puts_nothing_in_quarantine() {
+    let hub = TestHub::start().await;
+    hub.install("probe", probe(1), "").await;
+    hub.publish("probe.trap", json!(null)).await;
+    assert_eq!(hub.events_of("plugin.dead_letter", 1).await[0]["data"]["attempts"], json!(5));
+    let (_, status) = hub.get("/v1/plugins/probe").await;
+    assert_eq!((&status["state"], &status["faults"]), (&json!("active"), &json!({"trap": 5})));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_filter_that_is_open_on_error_is_open_while_it_is_disabled() {
+    let hub = TestHub::with(|config| {
+        config.admission = vec![AdmissionConfig { filter: "urgent-only".into(), params: None }];
+    })
+    .await;
+    hub.install("urgent-only", guest("urgent-only"), "on_error = \"open\"").await;
+    assert_eq!(hub.post("/v1/events", &json!({"type": "a"})).await.0, 422);
+    hub.post("/v1/plugins/urgent-only/disable", &json!({})).await;
+    assert_eq!(hub.post("/v1/events", &json!({"type": "a"})).await.0, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handler_whose_filter_is_away_waits_for_it_and_holds_nobody_up() {
+    let hub = TestHub::start().await;
+    hub.install("urgent-only", guest("urgent-only"), "").await;
+    hub.install("probe", probe(1), "filter = \"urgent-only\"").await;
+    hub.post("/v1/plugins/urgent-only/disable", &json!({})).await;
+    hub.bus().publish(NewEvent::new("probe.echo").tag("urgent")).await.unwrap();
+    hub.post("/v1/plugins/urgent-only/enable", &json!({})).await;
+    hub.events_of("probed.echo", 1).await;
+    hub.post("/v1/plugins/urgent-only/disable", &json!({})).await;
+    hub.bus().publish(NewEvent::new("probe.echo").tag("urgent")).await.unwrap();
+    assert!(hub.stop().await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_waits_for_another_try_does_not_hold_up_the_end() {
+    let hub = TestHub::start().await;
+    hub.install("probe", probe(1), "retry = { attempts = 100 }").await;
+    hub.publish("probe.retry", json!(1_000)).await;
+    until(|| hub.bus().metrics().handler_retries.get() >= 5).await;
+    let metrics = hub.bus().metrics().clone();
+    let began = std::time::Instant::now();
+    assert!(hub.stop().await);
+    assert!(began.elapsed() < std::time::Duration::from_secs(5));
+    assert_eq!(metrics.handler_abandoned.get(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_removed_and_written_anew_is_replaced_not_removed() {
+    let hub = TestHub::start().await;
+    hub.install("probe", probe(1), "[grants]").await;
+    hub.remove("probe.wasm");
+    hub.remove("probe.toml");
+    hub.get("/v1/plugins").await;
+    hub.put("probe.toml", "[grants]\nkv = true");
+    hub.put("probe.wasm", probe(2));
+    let status = hub.plugin_until("probe", |status| status["granted"] == json!(["kv"])).await;
+    assert_eq!(status["state"], "active");
+    assert!(hub.events().await.iter().all(|event| event["type"] != "plugin.removed"));
+    hub.remove("probe.toml");
+    std::os::unix::fs::symlink("nowhere", hub.dir.path().join("plugins/probe.toml")).unwrap();
+    let status = hub.plugin_until("probe", |status| status["last_error"]["code"] == "load.io").await;
+    assert_eq!(status["granted"], json!(["kv"]), "a link to nothing is not the same as no sidecar");
+}

@@ -17,8 +17,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub const MAX_KEY_BYTES: usize = 256;
 /// Most keys of one answer of [`Transaction::keys`].
 pub const MAX_KEYS_LISTED: usize = 1_000;
-/// Most different keys that one transaction may touch: what bounds its own memory.
-pub const MAX_KEYS_TOUCHED: usize = 10_000;
+/// Most different keys that one transaction may touch: what bounds its own memory. Twice what a namespace may hold.
+pub const MAX_KEYS_TOUCHED: usize = 2_000;
 
 /// What one namespace may hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

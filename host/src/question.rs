@@ -6,7 +6,7 @@ use crate::{
     log::view::{Predicate, Question},
     metrics::Metrics,
     plugin::{
-        Kind, Name, OnError, Params, SchemaError, Version,
+        CallError, FaultCode, Kind, Name, OnError, Params, SchemaError, Version,
         registry::{Plugin, Registry},
     },
 };
@@ -97,15 +97,20 @@ impl Questions {
             let plugin = self.plugins.get(name).ok_or_else(|| QuestionError::Unknown(name.clone()))?;
             check(&plugin, wanted.params.as_ref())?;
         }
-        self.resolve_later(wanted)
+        // A client must not be able to have a filter put in quarantine for everybody by what it asks.
+        let accountable = wanted.params.is_none();
+        self.question(wanted, accountable)
     }
 
-    /// As [`Questions::resolve`], for a plugin that may come later, as one that an operator names before it is loaded. Until
-    /// then nothing matches.
+    /// As [`Questions::resolve`], for what an operator wants: the plugin may come later, and until then nothing matches.
     ///
     /// # Errors
     /// See [`QuestionError`].
     pub fn resolve_later(&self, wanted: Wanted) -> Result<Question, QuestionError> {
+        self.question(wanted, true)
+    }
+
+    fn question(&self, wanted: Wanted, accountable: bool) -> Result<Question, QuestionError> {
         let filter = wanted.filter.normalised()?;
         let Some(name) = wanted.plugin else {
             return if wanted.params.is_some() {
@@ -125,6 +130,7 @@ impl Questions {
             metrics: self.metrics.clone(),
             name: name.clone(),
             params,
+            accountable,
             checked: Mutex::default(),
         });
         let ask = Arc::new(move |event: Arc<Event>| {
@@ -146,12 +152,19 @@ fn check(plugin: &Plugin, params: Option<&Value>) -> Result<(), QuestionError> {
     version.check_params(params.cloned()).map(|_| ()).map_err(QuestionError::Params)
 }
 
+/// Calls of a filter have no bound of their own on how many run at once, so a deadline says as much about the hub's load.
+fn is_late(error: &CallError) -> bool {
+    matches!(error, CallError::Fault(fault) if fault.code == FaultCode::Deadline)
+}
+
 /// A named filter with its parameters, whatever version of it is active when it is asked.
 struct Asking {
     plugins: Registry,
     metrics: Arc<Metrics>,
     name: Name,
     params: Option<Value>,
+    /// Whether its faults are the filter's: not where a client chose the parameters.
+    accountable: bool,
     /// As the version of this generation took them.
     checked: Mutex<Option<(u64, Option<Params>)>>,
 }
@@ -159,12 +172,15 @@ struct Asking {
 impl Asking {
     async fn ask(&self, event: &Event) -> bool {
         let Some(plugin) = self.plugins.get(self.name.as_str()) else { return self.no_answer(OnError::Closed) };
-        let Some(version) = plugin.active().filter(|version| version.kind() == Kind::Filter) else {
-            return self.no_answer(OnError::Closed);
+        let is_filter = |version: &Arc<Version>| version.kind() == Kind::Filter;
+        let Some(version) = plugin.active().filter(is_filter) else {
+            // The operator's word on what its absence means holds while it is disabled or in quarantine too.
+            let meaning = plugin.current().filter(is_filter).map_or(OnError::Closed, |version| version.on_error());
+            return self.no_answer(meaning);
         };
         let Some(params) = self.params(&version) else { return self.no_answer(version.on_error()) };
         let result = version.matches(event, &params).await;
-        plugin.report(&version, result.as_ref().err());
+        plugin.report(&version, result.as_ref().err(), self.accountable && !result.as_ref().is_err_and(is_late));
         result.unwrap_or_else(|_| self.no_answer(version.on_error()))
     }
 

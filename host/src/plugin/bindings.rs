@@ -12,10 +12,7 @@ pub(super) mod handler {
         path: "../wit",
         world: "handler-plugin",
         ownership: Borrowing { duplicate_if_necessary: true },
-        imports: {
-            "busway:plugin/config": trappable,
-            default: async | trappable,
-        },
+        imports: { default: async | trappable },
         exports: { default: async },
     });
 }

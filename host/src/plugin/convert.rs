@@ -45,12 +45,16 @@ impl<'a> Lists<'a> {
     }
 }
 
+/// What a text of a list weighs besides its bytes: that of empty ones is not free.
+const ENTRY: usize = 16;
+
 /// The bytes of an event that a guest hands over.
 pub(super) fn weight(event: &types::NewEvent) -> usize {
     event.type_.len()
         + event.data.len()
-        + event.tags.iter().map(String::len).sum::<usize>()
-        + event.extensions.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>()
+        + event.correlation_id.as_ref().map_or(0, String::len)
+        + event.tags.iter().map(|tag| tag.len() + ENTRY).sum::<usize>()
+        + event.extensions.iter().map(|(name, value)| name.len() + value.len() + ENTRY).sum::<usize>()
 }
 
 /// What a guest publishes, not admitted yet.

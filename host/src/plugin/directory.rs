@@ -41,6 +41,8 @@ pub(super) struct Picture {
     pub(super) plugins: BTreeMap<Name, Found>,
     /// Files that end in `.wasm` and are no plugins, with the reason.
     pub(super) refused: BTreeMap<String, String>,
+    /// Plugins of which nothing can be told now: what is known of them stays as it is.
+    pub(super) unreadable: Vec<Name>,
     /// Plugins with a file that may not be whole yet: look again when this much time has passed.
     pub(super) unsettled: Vec<Name>,
     pub(super) look_again: Option<Duration>,
@@ -70,9 +72,15 @@ pub(super) fn scan(dir: &Path) -> std::io::Result<Picture> {
                 continue;
             }
         };
-        // Gone since it was listed: then it is not there.
-        let Ok(wasm) = fs::metadata(&path) else { continue };
-        let toml = fs::metadata(path.with_extension("toml")).ok();
+        let (wasm, toml) = match (fs::metadata(&path), sidecar(&path.with_extension("toml"))) {
+            (Ok(wasm), Ok(toml)) => (wasm, toml),
+            // Gone since it was listed: then it is not there.
+            (Err(error), _) if error.kind() == ErrorKind::NotFound => continue,
+            _ => {
+                picture.unreadable.push(name);
+                continue;
+            }
+        };
         let age =
             |file: &fs::Metadata| file.modified().ok().and_then(|at| now.duration_since(at).ok()).unwrap_or(SETTLES);
         let youngest = toml.iter().map(age).fold(age(&wasm), Duration::min);
@@ -84,6 +92,17 @@ pub(super) fn scan(dir: &Path) -> std::io::Result<Picture> {
         picture.plugins.insert(name, Found { wasm: Print::of(&wasm), toml: toml.as_ref().map(Print::of) });
     }
     Ok(picture)
+}
+
+/// A link that leads nowhere is not the same as no file: it shows, and reading it fails.
+fn sidecar(path: &Path) -> std::io::Result<Option<fs::Metadata>> {
+    let absent = |error: &std::io::Error| error.kind() == ErrorKind::NotFound;
+    let found =
+        fs::metadata(path).or_else(|error| if absent(&error) { fs::symlink_metadata(path) } else { Err(error) });
+    match found {
+        Err(error) if absent(&error) => Ok(None),
+        found => found.map(Some),
+    }
 }
 
 impl Print {
@@ -106,7 +125,12 @@ pub(super) fn read_component(dir: &Path, name: &Name) -> Result<Arc<[u8]>, LoadE
 pub(super) fn read_manifest(dir: &Path, name: &Name) -> Result<Option<String>, LoadError> {
     match read(dir, &format!("{name}.toml"), MAX_MANIFEST_BYTES as u64) {
         Ok(bytes) => String::from_utf8(bytes).map(Some).map_err(|_| LoadError::File("a sidecar that is not UTF-8")),
-        Err(LoadError::Io(error)) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(LoadError::Io(error)) if error.kind() == ErrorKind::NotFound => {
+            if fs::symlink_metadata(dir.join(format!("{name}.toml"))).is_ok() {
+                return Err(LoadError::File("a sidecar that is a link to nothing"));
+            }
+            Ok(None)
+        }
         Err(error) => Err(error),
     }
 }

@@ -87,7 +87,15 @@ pub(super) struct Instances {
     context: Arc<Context>,
     /// At most so many wait for a call; 0: every call has a new one.
     keep: usize,
-    idle: Mutex<Vec<Live>>,
+    idle: Mutex<Idle>,
+}
+
+/// Instances that wait for a call.
+#[derive(Default)]
+struct Idle {
+    live: Vec<Live>,
+    /// The version is not called any more: whoever finishes on it leaves nothing behind.
+    retired: bool,
 }
 
 impl Linked {
@@ -106,6 +114,25 @@ impl Instances {
 
     pub(super) fn context(&self) -> &Arc<Context> {
         &self.context
+    }
+
+    /// Of the same component, for calls in another context.
+    pub(super) fn with(&self, context: Arc<Context>, keep: usize) -> Self {
+        Self::new(self.linked.clone(), context, keep)
+    }
+
+    pub(super) fn linked(&self) -> &Linked {
+        &self.linked
+    }
+
+    /// Whether instances are kept at all; those that wait are dropped if not.
+    pub(super) fn set_retired(&self, retired: bool) {
+        let mut idle = self.lock();
+        idle.retired = retired;
+        let dropped = if retired { std::mem::take(&mut idle.live) } else { Vec::new() };
+        drop(idle);
+        // Outside the lock: each gives back its memory.
+        drop(dropped);
     }
 
     /// Asks an instance; what it did meanwhile is in `call`. Dropping the future ends the call.
@@ -138,7 +165,7 @@ impl Instances {
 
     fn take(&self) -> Live {
         if self.keep > 0
-            && let Some(live) = self.lock().pop()
+            && let Some(live) = self.lock().live.pop()
         {
             return live;
         }
@@ -154,12 +181,12 @@ impl Instances {
             return;
         }
         let mut idle = self.lock();
-        if idle.len() < self.keep {
-            idle.push(live);
+        if !idle.retired && idle.live.len() < self.keep {
+            idle.live.push(live);
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Live>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Idle> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -4,43 +4,43 @@
 //!
 //! A lane belongs to the plugin's name, not to a version: a reload changes what it calls, not where it stands.
 
+mod call;
+mod held;
 mod order;
 
 use super::{
-    CallError, FailureKind, FaultCode, Kind, Start, Version,
+    Kind, Name, OnError, Start, Version,
     registry::{Plugin, Registry},
 };
 use crate::{
     bus::Bus,
     event::{Event, NewEvent},
-    kv::Transaction,
     log::{Chunk, Cursor, Step, view::Question},
     question::{Questions, Wanted},
 };
+use call::{Ended, call};
+use futures_util::FutureExt;
+use held::Held;
 use order::Order;
 use serde_json::json;
 use std::{
     cmp::Reverse,
-    collections::{BTreeSet, BinaryHeap, HashMap},
+    collections::{BTreeMap, BinaryHeap, HashMap},
+    panic::AssertUnwindSafe,
     sync::Arc,
     time::Duration,
 };
 use tokio::{
     sync::watch,
     task::JoinSet,
-    time::{Instant, sleep_until},
+    time::{Instant, sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
-/// Most events that a lane holds at once: at work, waiting for their turn or for another try. It reads no further until
-/// there is room.
-const HELD: usize = 1_024;
-/// First pause before another try; doubles with each.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-/// Longest pause of the lane's own before another try.
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// Most times that a call is run again because another had changed what it read, before that counts as a failed attempt.
-const CONFLICTS: u32 = 1_000;
+/// While something waits for another try, how often to look whether the hub is stopping.
+const LOOK: Duration = Duration::from_millis(100);
+/// How long the calls under way may take when the lanes end.
+const LEAVE: Duration = Duration::from_secs(1);
 
 /// The lanes of all handler plugins: one for each, for as long as the plugin is there.
 pub struct Lanes {
@@ -67,13 +67,18 @@ async fn tend(bus: Bus, plugins: Registry, questions: Questions, stop: Cancellat
     let mut running: Vec<(Arc<Plugin>, CancellationToken)> = Vec::new();
     let mut lanes = JoinSet::new();
     let mut changes = plugins.watch();
+    // Where the log stood when a plugin was first seen, its first version still being loaded: its lane starts there.
+    let mut seen: Vec<(Arc<Plugin>, u64)> = Vec::new();
     loop {
-        let handlers: Vec<Arc<Plugin>> = changes
-            .borrow_and_update()
-            .values()
-            .filter(|plugin| plugin.kind() == Some(Kind::Handler))
-            .cloned()
-            .collect();
+        let all: Vec<Arc<Plugin>> = changes.borrow_and_update().values().cloned().collect();
+        seen.retain(|(plugin, _)| all.iter().any(|other| Arc::ptr_eq(plugin, other)));
+        for plugin in &all {
+            if !seen.iter().any(|(other, _)| Arc::ptr_eq(plugin, other)) {
+                seen.push((plugin.clone(), bus.log().head() + 1));
+            }
+        }
+        let handlers: Vec<Arc<Plugin>> =
+            all.into_iter().filter(|plugin| plugin.kind() == Some(Kind::Handler)).collect();
         // The same plugin, not only the same name: a file that was removed and put back is a new one.
         running.retain(|(plugin, stop)| {
             let there = handlers.iter().any(|other| Arc::ptr_eq(plugin, other));
@@ -85,7 +90,9 @@ async fn tend(bus: Bus, plugins: Registry, questions: Questions, stop: Cancellat
         for plugin in handlers {
             if !running.iter().any(|(other, _)| Arc::ptr_eq(&plugin, other)) {
                 let stop = CancellationToken::new();
-                lanes.spawn(Lane::new(bus.clone(), plugin.clone(), questions.clone()).run(stop.clone()));
+                let from = seen.iter().find(|(other, _)| Arc::ptr_eq(&plugin, other)).map(|(_, from)| *from);
+                let lane = Lane::new(bus.clone(), plugin.clone(), plugins.clone(), questions.clone(), from);
+                lanes.spawn(lane.run(stop.clone()));
                 running.push((plugin, stop));
             }
         }
@@ -95,6 +102,10 @@ async fn tend(bus: Bus, plugins: Registry, questions: Questions, stop: Cancellat
             changed = changes.changed() => if changed.is_err() { break },
         }
     }
+    for (_, stop) in running {
+        stop.cancel();
+    }
+    let _ = timeout(LEAVE, async { while lanes.join_next().await.is_some() {} }).await;
     lanes.shutdown().await;
 }
 
@@ -105,16 +116,11 @@ struct Job {
     attempt: u32,
 }
 
-/// How a job's call ended.
-enum Ended {
-    Done,
-    Again { pause: Duration },
-    Dead { code: &'static str, message: String },
-}
-
 struct Lane {
     bus: Bus,
     plugin: Arc<Plugin>,
+    plugins: Registry,
+    changes: watch::Receiver<Arc<BTreeMap<Name, Arc<Plugin>>>>,
     questions: Questions,
     cursor: Cursor,
     active: watch::Receiver<Option<Arc<Version>>>,
@@ -123,16 +129,15 @@ struct Lane {
     /// When, and the seq to tell equal times apart; the job is in `waiting`.
     later: BinaryHeap<Reverse<(Instant, u64)>>,
     waiting: HashMap<u64, Job>,
-    /// Seqs of all events that it holds: everything before the first of them is done.
-    held: BTreeSet<u64>,
+    held: Held,
     progress: watch::Sender<u64>,
 }
 
 impl Lane {
-    fn new(bus: Bus, plugin: Arc<Plugin>, questions: Questions) -> Self {
-        let start = plugin.active().map(|version| version.manifest().start).unwrap_or_default();
+    fn new(bus: Bus, plugin: Arc<Plugin>, plugins: Registry, questions: Questions, from: Option<u64>) -> Self {
+        let start = plugin.current().map(|version| version.manifest().start).unwrap_or_default();
         let cursor = match start {
-            Start::Latest => bus.log().cursor_at_head(),
+            Start::Latest => bus.log().cursor(from.unwrap_or_else(|| bus.log().head() + 1)),
             Start::Earliest => bus.log().cursor(bus.log().oldest()),
         };
         let progress = bus.consumer(cursor.position() - 1);
@@ -141,12 +146,14 @@ impl Lane {
             cursor,
             bus,
             plugin,
+            changes: plugins.watch(),
+            plugins,
             questions,
             order: Order::default(),
             calls: JoinSet::new(),
             later: BinaryHeap::new(),
             waiting: HashMap::new(),
-            held: BTreeSet::new(),
+            held: Held::default(),
             progress,
         }
     }
@@ -160,21 +167,27 @@ impl Lane {
                 }
                 continue;
             };
+            if !self.bus.log().is_open() {
+                self.give_up();
+            }
             self.begin(&version);
-            let due = self.later.peek().map(|Reverse((due, _))| *due);
+            self.changes.borrow_and_update();
+            let reading = self.may_read(&version);
+            self.announce(reading);
+            let due = self.later.peek().map(|Reverse((due, _))| (*due).min(Instant::now() + LOOK));
             tokio::select! {
                 () = stop.cancelled() => return self.drain().await,
                 _ = self.active.changed() => {}
+                changed = self.changes.changed(), if !reading => if changed.is_err() { return self.drain().await },
                 Some(ended) = self.calls.join_next() => self.ended(ended),
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => self.wake(),
-                step = self.cursor.next(), if self.held.len() < HELD => match step {
+                step = self.cursor.next(), if reading && self.held.has_room() => match step {
                     Some(Step::Events(chunk)) => self.take(&chunk, &version).await,
                     // Counted by the cursor.
                     Some(Step::Gap(_)) => {}
                     None => return self.drain().await,
                 },
             }
-            self.announce();
         }
     }
 
@@ -185,7 +198,7 @@ impl Lane {
             tokio::select! {
                 () = stop.cancelled() => return false,
                 changed = self.active.changed() => {
-                    self.announce();
+                    self.announce(true);
                     return changed.is_ok();
                 }
                 Some(ended) = self.calls.join_next() => self.ended(ended),
@@ -201,9 +214,19 @@ impl Lane {
             events = question.select(&events).await;
         }
         for event in events {
-            self.held.insert(event.seq);
+            self.held.insert(&event);
             self.order.push(version.order_by(), Job { event, attempt: 1 });
         }
+    }
+
+    /// Whether the filter that the operator put before this handler can be asked, or lets everything through where it cannot.
+    /// Until then the lane reads nothing: what it reads without an answer would be passed over for ever.
+    fn may_read(&self, version: &Version) -> bool {
+        let Some(name) = &version.manifest().filter else { return true };
+        let Some(filter) = self.plugins.get(name.as_str()) else { return false };
+        let is_filter = |version: &Arc<Version>| version.kind() == Kind::Filter;
+        filter.active().is_some_and(|version| is_filter(&version))
+            || filter.current().is_some_and(|version| is_filter(&version) && version.on_error() == OnError::Open)
     }
 
     /// The filter that the operator put before this handler.
@@ -224,14 +247,18 @@ impl Lane {
             let (bus, plugin, active) = (self.bus.clone(), self.plugin.clone(), self.active.clone());
             self.calls.spawn(async move {
                 let _active = bus.metrics().active_handlers.hold();
-                let ended = call(&bus, &plugin, active, &job).await;
+                let called = AssertUnwindSafe(call(&bus, &plugin, active, &job)).catch_unwind().await;
+                let ended = called.unwrap_or_else(|_| Ended::Dead {
+                    code: "panic",
+                    message: "the hub's own code panicked over it".into(),
+                });
                 (job, ended)
             });
         }
     }
 
     fn ended(&mut self, ended: Result<(Job, Ended), tokio::task::JoinError>) {
-        // A call neither panics nor is it aborted while the lane runs.
+        // Panics are caught, and nobody aborts a call while the lane runs.
         let Ok((job, ended)) = ended else { return };
         let metrics = self.bus.metrics();
         metrics.events_processed.inc();
@@ -250,8 +277,22 @@ impl Lane {
                 self.bury(&job, code, &message);
             }
         }
-        self.held.remove(&job.event.seq);
-        self.order.done(&job);
+        self.let_go(&job);
+    }
+
+    fn let_go(&mut self, job: &Job) {
+        self.held.remove(job.event.seq);
+        self.order.done(job);
+    }
+
+    /// The hub is stopping: what waits for another try is not waited for.
+    fn give_up(&mut self) {
+        self.later.clear();
+        let waiting = std::mem::take(&mut self.waiting);
+        self.bus.metrics().handler_abandoned.add(waiting.len() as u64);
+        for job in waiting.into_values() {
+            self.let_go(&job);
+        }
     }
 
     /// Puts jobs whose pause is over back in line; those behind them in their order have waited too.
@@ -280,7 +321,7 @@ impl Lane {
             "dead letter"
         );
         // What tells of dead letters must not make new ones.
-        if event.event_type.starts_with("plugin.") {
+        if event.metadata.source.as_deref() == Some("busway") {
             return;
         }
         let data = json!({"plugin": name, "seq": event.seq, "event_id": event.metadata.event_id, "type": event.event_type,
@@ -290,8 +331,10 @@ impl Lane {
         }
     }
 
-    fn announce(&self) {
-        let through = self.held.first().map_or(self.cursor.position(), |seq| *seq) - 1;
+    /// Through where it is done. Not reading, it is done with everything that it does not hold: nobody is to wait for it.
+    fn announce(&self, reading: bool) {
+        let read = if reading { self.cursor.position() - 1 } else { u64::MAX };
+        let through = self.held.first().map_or(read, |seq| seq - 1);
         self.progress.send_if_modified(|progress| std::mem::replace(progress, through) != through);
     }
 
@@ -300,82 +343,11 @@ impl Lane {
         while let Some(ended) = self.calls.join_next().await {
             self.ended(ended);
         }
+    }
+}
+
+impl Drop for Lane {
+    fn drop(&mut self) {
         self.bus.metrics().handler_abandoned.add(self.held.len() as u64);
-    }
-}
-
-/// One attempt: call and commit, again for as long as another call changes what this one reads (I8).
-async fn call(bus: &Bus, plugin: &Plugin, mut active: watch::Receiver<Option<Arc<Version>>>, job: &Job) -> Ended {
-    for _ in 0..CONFLICTS {
-        // An attempt belongs to the version that is active when it begins, and finishes on it.
-        let version = tokio::select! {
-            biased;
-            active = active.wait_for(Option::is_some) => active.ok().and_then(|active| active.clone()),
-            () = plugin.gone().cancelled() => None,
-        };
-        let Some(version) = version else {
-            return Ended::Dead { code: "gone", message: "the plugin was removed".into() };
-        };
-        let result = version.handle(&job.event, job.attempt).await;
-        plugin.report(&version, result.as_ref().err());
-        let effects = match result {
-            Ok(effects) => effects,
-            Err(error) => return failed(&version, job, error),
-        };
-        let writes = effects.writes;
-        if effects.outbox.is_empty() && writes.as_ref().is_none_or(Transaction::is_read_only) {
-            return Ended::Done;
-        }
-        let events = effects.outbox.into_iter().map(Arc::new).collect();
-        let apply = move || writes.map_or(Ok(()), |writes| writes.commit().map_err(|_| crate::log::Conflict));
-        match bus.log().commit(events, Box::new(apply)).await {
-            Ok(()) => return Ended::Done,
-            Err(crate::log::CommitError::Conflict(_)) => {}
-            Err(error @ crate::log::CommitError::Stopped) => {
-                return Ended::Dead { code: "stopped", message: error.to_string() };
-            }
-        }
-    }
-    let message = format!("{CONFLICTS} times another call changed what this one had read");
-    Ended::Dead { code: "conflict", message }
-}
-
-fn failed(version: &Version, job: &Job, error: CallError) -> Ended {
-    let (code, message, pause) = match error {
-        CallError::Failure(failure) if failure.kind == FailureKind::Reject => {
-            return Ended::Dead { code: "reject", message: failure.message };
-        }
-        // It would go round in the same circle.
-        CallError::Fault(fault) if fault.code == FaultCode::Loop => {
-            return Ended::Dead { code: fault.code.as_str(), message: fault.message };
-        }
-        CallError::Failure(failure) => {
-            ("retry", failure.message, failure.retry_after_ms.map(u64::from).map(Duration::from_millis))
-        }
-        CallError::Fault(fault) => (fault.code.as_str(), fault.message, None),
-    };
-    if job.attempt >= version.manifest().retry.attempts {
-        return Ended::Dead { code, message };
-    }
-    Ended::Again { pause: pause.unwrap_or_else(|| pause_before(job.attempt + 1)) }
-}
-
-/// Doubles with each attempt; up to a half is taken off by chance, so that what failed together is not tried again together
-/// ("Exponential Backoff And Jitter", Amazon Builders' Library).
-fn pause_before(attempt: u32) -> Duration {
-    let whole = FIRST_PAUSE.saturating_mul(1 << attempt.saturating_sub(2).min(16)).min(LONGEST_PAUSE);
-    whole.mul_f64(1.0 - fastrand::f64() / 2.0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pauses_double_and_have_a_bound() {
-        for (attempt, longest) in [(2, 100), (3, 200), (4, 400), (100, 30_000)] {
-            let pause = pause_before(attempt).as_millis();
-            assert!(pause <= longest && pause >= longest / 2, "{attempt}: {pause}");
-        }
     }
 }

@@ -9,6 +9,11 @@ use std::collections::HashMap;
 /// Most values that a schema may have with every reference written out.
 const MAX_SCHEMA_NODES: usize = 4_096;
 
+/// Most patterns, counted likewise.
+const MAX_PATTERNS: usize = 64;
+/// Most bytes of a compiled pattern, and of the cache it is matched with.
+const MAX_PATTERN_BYTES: usize = 64 << 10;
+
 /// A schema that is safe to check values with.
 #[derive(Debug)]
 pub(super) struct Schema {
@@ -38,11 +43,16 @@ impl Schema {
             return Err(format!("expected at most {MAX_SCHEMA_BYTES} bytes, found {}", text.len()));
         }
         let source: Value = serde_json::from_str(text).map_err(|error| format!("expected JSON, found {error}"))?;
-        let nodes = Measure { root: &source, known: HashMap::new() }.nodes(&source)?;
+        let Size { nodes, patterns } = Measure { root: &source, known: HashMap::new() }.size(&source)?;
         if nodes > MAX_SCHEMA_NODES {
             return Err(format!("expected at most {MAX_SCHEMA_NODES} values, references written out, found {nodes}"));
         }
-        let options = jsonschema::options().with_pattern_options(jsonschema::PatternOptions::regex());
+        if patterns > MAX_PATTERNS {
+            return Err(format!("expected at most {MAX_PATTERNS} patterns, references written out, found {patterns}"));
+        }
+        let patterns = jsonschema::PatternOptions::regex();
+        let patterns = patterns.size_limit(MAX_PATTERN_BYTES).dfa_size_limit(MAX_PATTERN_BYTES);
+        let options = jsonschema::options().with_pattern_options(patterns);
         let validator = options.build(&source).map_err(|error| error.to_string())?;
         Ok(Self { source, validator })
     }
@@ -53,7 +63,8 @@ impl Schema {
             let keyword = part.rsplit('/').next().unwrap_or_default();
             let expected = match self.source.pointer(part) {
                 Some(rule) if !keyword.is_empty() => format!("{keyword:?}: {}", cut(rule)),
-                _ => error.to_string(),
+                // As it would be told by itself, without the value: that is told only where it may be.
+                _ => error.masked().to_string(),
             };
             SchemaError { pointer: error.instance_path().as_str().to_owned(), expected, found: cut(error.instance()) }
         })
@@ -65,43 +76,62 @@ fn cut(value: &Value) -> String {
     if text.len() <= 120 { text } else { format!("{}…", &text[..text.floor_char_boundary(120)]) }
 }
 
+/// How large a schema is with every reference written out.
+#[derive(Debug, Clone, Copy, Default)]
+struct Size {
+    nodes: usize,
+    patterns: usize,
+}
+
+impl Size {
+    fn add(&mut self, other: Self) {
+        self.nodes = self.nodes.saturating_add(other.nodes);
+        self.patterns = self.patterns.saturating_add(other.patterns);
+    }
+}
+
 /// Counts the values of a schema with every reference written out.
 struct Measure<'a> {
     root: &'a Value,
     /// None while it is being counted: coming back to it means going in a circle.
-    known: HashMap<&'a str, Option<usize>>,
+    known: HashMap<&'a str, Option<Size>>,
 }
 
 impl<'a> Measure<'a> {
-    fn nodes(&mut self, value: &'a Value) -> Result<usize, String> {
-        let mut nodes = 1usize;
+    fn size(&mut self, value: &'a Value) -> Result<Size, String> {
+        let mut size = Size { nodes: 1, patterns: 0 };
         match value {
             Value::Array(values) => {
                 for value in values {
-                    nodes = nodes.saturating_add(self.nodes(value)?);
+                    size.add(self.size(value)?);
                 }
             }
             Value::Object(members) => {
                 for (key, value) in members {
-                    nodes = nodes.saturating_add(match (key.as_str(), value) {
+                    size.patterns += match (key.as_str(), value) {
+                        ("pattern", _) => 1,
+                        ("patternProperties", Value::Object(patterns)) => patterns.len(),
+                        _ => 0,
+                    };
+                    size.add(match (key.as_str(), value) {
                         ("$ref", Value::String(target)) => self.target(target)?,
                         ("$dynamicRef" | "$recursiveRef" | "$id" | "$anchor" | "$dynamicAnchor", Value::String(_)) => {
                             return Err(format!(
                                 "`{key}` is not supported: refer with `$ref` and a pointer, `#/$defs/…`"
                             ));
                         }
-                        _ => self.nodes(value)?,
+                        _ => self.size(value)?,
                     });
                 }
             }
             _ => {}
         }
-        Ok(nodes)
+        Ok(size)
     }
 
-    fn target(&mut self, reference: &'a str) -> Result<usize, String> {
+    fn target(&mut self, reference: &'a str) -> Result<Size, String> {
         match self.known.get(reference) {
-            Some(Some(nodes)) => return Ok(*nodes),
+            Some(Some(size)) => return Ok(*size),
             Some(None) => return Err(format!("`$ref` {reference:?} leads back to itself")),
             None => {}
         }
@@ -110,9 +140,9 @@ impl<'a> Measure<'a> {
             return Err(format!("`$ref` {reference:?} is not a pointer to something in this schema, `#/$defs/…`"));
         };
         self.known.insert(reference, None);
-        let nodes = self.nodes(target)?;
-        self.known.insert(reference, Some(nodes));
-        Ok(nodes)
+        let size = self.size(target)?;
+        self.known.insert(reference, Some(size));
+        Ok(size)
     }
 }
 
@@ -153,5 +183,14 @@ mod tests {
             |n: u32| format!(r##""d{n}":{{"anyOf":[{{"$ref":"#/$defs/d{0}"}},{{"$ref":"#/$defs/d{0}"}}]}}"##, n + 1);
         let defs: Vec<_> = (0..30).map(next).chain([r#""d30":{}"#.to_owned()]).collect();
         refused(&format!(r##"{{"$ref":"#/$defs/d0","$defs":{{{}}}}}"##, defs.join(",")), "references written out");
+    }
+
+    #[test]
+    fn patterns_are_few_and_small() {
+        Schema::compile(r#"{"pattern":"^[\\w.-]{1,64}$"}"#).unwrap_or_else(|error| panic!("{error}"));
+        refused(r#"{"pattern":"(\\w{50}){50}"}"#, "regex");
+        refused(r#"{"patternProperties":{"(\\w{50}){50}":{}}}"#, "");
+        let many: Vec<_> = (0..65).map(|n| format!(r#""p{n}":{{"pattern":"x{n}"}}"#)).collect();
+        refused(&format!(r#"{{"properties":{{{}}}}}"#, many.join(",")), "at most 64 patterns");
     }
 }

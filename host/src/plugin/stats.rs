@@ -24,6 +24,7 @@ pub struct Stats {
     faults: [Counter; FaultCode::ALL.len()],
     refused_denied: Counter,
     refused_outbox: Counter,
+    refused_invalid: Counter,
     emitted: Counter,
     lines_suppressed: Counter,
     fuel: Histogram,
@@ -147,7 +148,11 @@ impl Stats {
     }
 
     pub(super) fn refused(&self, code: FaultCode) {
-        if code == FaultCode::Outbox { self.refused_outbox.inc() } else { self.refused_denied.inc() }
+        match code {
+            FaultCode::Outbox => self.refused_outbox.inc(),
+            FaultCode::Lift => self.refused_invalid.inc(),
+            _ => self.refused_denied.inc(),
+        }
     }
 
     pub(super) fn suppressed(&self) {
@@ -169,7 +174,11 @@ impl Stats {
             verdicts: by(&[("true", &self.verdicts_true), ("false", &self.verdicts_false)]),
             failures: by(&[("retry", &self.retries), ("reject", &self.rejects), ("error", &self.filter_errors)]),
             faults: self.faults().filter(|(_, counter)| counter.get() > 0).map(|(code, n)| (code, n.get())).collect(),
-            refused: by(&[("denied", &self.refused_denied), ("outbox", &self.refused_outbox)]),
+            refused: by(&[
+                ("denied", &self.refused_denied),
+                ("outbox", &self.refused_outbox),
+                ("invalid", &self.refused_invalid),
+            ]),
             emitted: self.emitted.get(),
             lines_suppressed: self.lines_suppressed.get(),
             fuel: Spread::of(&self.fuel, 1.0),

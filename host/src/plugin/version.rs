@@ -5,6 +5,7 @@
 //! other versions or of what happens with the effects of a call.
 
 mod link;
+mod terms;
 
 use super::convert::{self, Lists};
 use super::description::Description;
@@ -48,11 +49,13 @@ pub struct Version {
     sha256: String,
     size: usize,
     generation: u64,
-    description: Description,
+    description: Arc<Description>,
     manifest: Manifest,
     grants: Grants,
     limits: Limits,
     isolation: Isolation,
+    /// Most that the hub allows, whatever a sidecar says.
+    max_memory: usize,
     instances: Instances,
     stats: Arc<Stats>,
 }
@@ -108,17 +111,8 @@ impl Version {
         let hash = Hash::of(&bytes);
         let component = engine.compile(&bytes, hash).await?;
         let linked = link::link(engine, &component)?;
-        let defaults = match linked {
-            Linked::Handler(_) => Limits::HANDLER,
-            Linked::Filter(_) => Limits::FILTER,
-        };
-        let limits = manifest.limits.over(defaults);
-        if limits.memory > engine.config().max_memory {
-            let allowed = engine.config().max_memory;
-            let text =
-                format!("the file beside it asks for {} bytes of memory, the hub allows {allowed}", limits.memory);
-            return Err(LoadError::Describe(text));
-        }
+        let max_memory = engine.config().max_memory;
+        let limits = terms::limits(&linked, &manifest, max_memory)?;
         let context = Context {
             name: name.clone(),
             grants: Grants::none(),
@@ -129,24 +123,20 @@ impl Version {
             throttle: Arc::default(),
         };
         let description = describe(&name, linked.clone(), context.clone()).await?;
-        check_config(&description, &manifest)?;
-        let grants = Grants::decide(description.asked.clone(), manifest.grants.clone());
-        let isolation = manifest.isolation.or(description.isolation).unwrap_or_default();
-        let keep = if isolation == Isolation::Reuse { manifest.concurrency } else { 0 };
-        let config = manifest.config_texts();
-        let context = Context { grants: grants.clone(), config, limits: limits.clone(), ..context };
+        let (context, keep, isolation) = terms::apply(&description, &manifest, &limits, &context)?;
         Ok(Arc::new(Self {
+            grants: context.grants.clone(),
             instances: Instances::new(linked, Arc::new(context), keep),
             sha256: hash.to_hex(),
             size: bytes.len(),
             name,
             hash,
             generation,
-            description,
+            description: Arc::new(description),
             manifest,
-            grants,
             limits,
             isolation,
+            max_memory,
             stats,
         }))
     }
@@ -342,6 +332,11 @@ impl Version {
         self.manifest.order_by.or(self.description.order_by)
     }
 
+    /// For a version that is called, and not for one that is not any more: whether its instances may wait for a call.
+    pub(super) fn keep_instances(&self, keep: bool) {
+        self.instances.set_retired(!keep);
+    }
+
     /// Calls at once.
     pub fn concurrency(&self) -> usize {
         if self.order_by() == Some(OrderBy::Seq) { 1 } else { self.manifest.concurrency }
@@ -372,23 +367,18 @@ async fn describe(name: &Name, linked: Linked, context: Context) -> Result<Descr
     let budget = Budget { fuel: context.limits.fuel, deadline: context.limits.deadline };
     let ended =
         Instances::new(linked, Arc::new(context), 0).call(Question::Describe, &budget, &mut Call::default()).await;
-    let checked = match ended.answer {
-        Ok(Answer::Handler(said)) => Description::of_handler(name, *said),
-        Ok(Answer::Filter(said)) => Description::of_filter(name, *said),
-        Ok(_) => Err("it answered another question".into()),
+    let name = name.clone();
+    // A schema of many patterns takes a while to compile, and nothing on the way would give the thread back.
+    let checking = tokio::task::spawn_blocking(move || match ended.answer {
+        Ok(Answer::Handler(said)) => Ok(Description::of_handler(&name, *said)),
+        Ok(Answer::Filter(said)) => Ok(Description::of_filter(&name, *said)),
+        Ok(_) => Ok(Err("it answered another question".into())),
         Err(Fault { code, message }) => {
-            return Err(LoadError::Describe(format!("its start or `describe` faulted: {code}: {message}")));
+            Err(LoadError::Describe(format!("its start or `describe` faulted: {code}: {message}")))
         }
-    };
+    });
+    let checked = checking.await.unwrap_or_else(|error| Ok(Err(error.to_string())))?;
     checked.map_err(|problem| LoadError::Describe(format!("what it says of itself does not hold: {problem}")))
-}
-
-fn check_config(description: &Description, manifest: &Manifest) -> Result<(), LoadError> {
-    let Some(schema) = &description.config_schema else { return Ok(()) };
-    let config = manifest.config.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
-    schema.check(&Value::Object(config)).map_err(|error| {
-        LoadError::Describe(format!("the [config] of the file beside it does not meet the plugin's schema: {error}"))
-    })
 }
 
 #[cfg(test)]

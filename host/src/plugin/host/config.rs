@@ -4,12 +4,15 @@ use super::Guest;
 use crate::plugin::bindings::handler::busway::plugin::config;
 
 impl config::Host for Guest {
-    fn get(&mut self, key: String) -> wasmtime::Result<Option<String>> {
+    async fn get(&mut self, key: String) -> wasmtime::Result<Option<String>> {
+        self.spend(key.len()).await?;
         if let Err(denied) = self.context.grants.config(&key) {
             // The contract has no error here: not granted is the same as not set, so the log says which it was.
             tracing::debug!(target: "plugin", plugin = %self.context.name, %key, "config: {denied}");
             return Ok(None);
         }
-        Ok(self.context.config.get(&key).cloned())
+        let value = self.context.config.get(&key).cloned();
+        self.work(value.as_ref().map_or(0, String::len)).await;
+        Ok(value)
     }
 }

@@ -46,7 +46,7 @@ impl Guest {
         match code {
             PublishCode::Denied => self.refuse(FaultCode::Denied, &message)?,
             PublishCode::Limit => self.refuse(FaultCode::Outbox, &message)?,
-            PublishCode::Invalid => {}
+            PublishCode::Invalid => self.refuse(FaultCode::Lift, &message)?,
         }
         Ok(Err(PublishError { code, message }))
     }

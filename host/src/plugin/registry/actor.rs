@@ -3,19 +3,21 @@
 
 use super::{
     Change, ChangeKind, CommandError, Shared,
-    plugin::{Plugin, State},
+    plugin::{Plugin, State, Terms},
     slot::Slot,
 };
 use crate::{
     kv::Store,
     plugin::{
-        Engine, LoadError, Manifest, Name, Source, Version,
-        directory::{self, Picture},
+        Engine, Hash, LoadError, Manifest, Name, Source, Version,
+        directory::{self, Found, Picture},
         watcher::Watcher,
     },
 };
+use futures_util::FutureExt;
 use std::{
     collections::BTreeMap,
+    panic::AssertUnwindSafe,
     path::PathBuf,
     sync::{Arc, PoisonError, Weak},
 };
@@ -69,7 +71,9 @@ pub(super) struct Actor {
     slots: BTreeMap<Name, Slot>,
     /// Names to load, first come first served.
     queue: Vec<Name>,
-    loads: JoinSet<(Name, Result<Arc<Version>, LoadError>)>,
+    loads: JoinSet<(Arc<Plugin>, Result<Arc<Version>, LoadError>)>,
+    /// The last generation of names that are gone: should they come back, theirs go on.
+    generations: BTreeMap<Name, u64>,
     look_again: Option<Instant>,
     loaded: Option<oneshot::Sender<()>>,
 }
@@ -83,7 +87,8 @@ impl Actor {
         loaded: oneshot::Sender<()>,
     ) -> Self {
         let (slots, queue, loads) = (BTreeMap::new(), Vec::new(), JoinSet::new());
-        Self { shared, engine, store, dir, slots, queue, loads, look_again: None, loaded: Some(loaded) }
+        let generations = BTreeMap::new();
+        Self { shared, engine, store, dir, slots, queue, loads, generations, look_again: None, loaded: Some(loaded) }
     }
 
     /// Runs until the last [`super::Registry`] is gone.
@@ -102,8 +107,8 @@ impl Actor {
                     Some(command) => self.carry_out(command),
                     None => return,
                 },
-                Some(loaded) = self.loads.join_next() => if let Ok((name, result)) = loaded {
-                    self.loaded(&name, result);
+                Some(loaded) = self.loads.join_next() => if let Ok((plugin, result)) = loaded {
+                    self.loaded(&plugin, result);
                 },
                 () = watcher.changed() => self.look().await,
                 () = sleep_until(alarm.unwrap_or_else(Instant::now)), if alarm.is_some() => {
@@ -130,20 +135,34 @@ impl Actor {
         };
         self.look_again = picture.look_again.map(|wait| Instant::now() + wait);
         self.note_refused(&picture);
-        let gone: Vec<Name> = self.slots.keys().filter(|name| !picture.plugins.contains_key(*name)).cloned().collect();
-        for name in gone {
-            self.remove(&name);
+        let is_missing = |name: &Name| !picture.plugins.contains_key(name) && !picture.unreadable.contains(name);
+        let missing: Vec<Name> = self.slots.keys().filter(|name| is_missing(name)).cloned().collect();
+        for name in missing {
+            match self.slots.get_mut(&name).and_then(Slot::missing) {
+                Some(at) => self.look_again_at(at),
+                None => self.remove(&name),
+            }
         }
         let mut appeared = false;
         for (name, found) in picture.plugins {
+            if let Some(at) = self.slots.get_mut(&name).and_then(|slot| bare(slot, &found)) {
+                self.look_again_at(at);
+                continue;
+            }
             appeared |= !self.slots.contains_key(&name);
+            let generation = self.generations.remove(&name).unwrap_or(0);
             let slot = self.slots.entry(name.clone()).or_insert_with(|| {
                 let commands = self.shared.upgrade().map(|shared| shared.commands.downgrade());
                 // The registry is there for as long as this task runs, but for the moment in which it ends.
                 let commands = commands.unwrap_or_else(|| mpsc::channel(1).0.downgrade());
-                Slot::new(Plugin::new(name.clone(), self.store.namespace(name.as_str()), commands))
+                let plugin = Plugin::new(name.clone(), self.store.namespace(name.as_str()), commands);
+                Slot::new(plugin, generation)
             });
+            slot.missing_since = None;
             if slot.found.as_ref() != Some(&found) && !picture.unsettled.contains(&name) {
+                if slot.found.as_ref().is_some_and(|before| before.wasm != found.wasm) {
+                    slot.rejected = None;
+                }
                 slot.found = Some(found);
                 self.enqueue(name);
             }
@@ -151,6 +170,10 @@ impl Actor {
         if appeared {
             self.publish();
         }
+    }
+
+    fn look_again_at(&mut self, at: Instant) {
+        self.look_again = Some(self.look_again.map_or(at, |other| other.min(at)));
     }
 
     fn note_refused(&self, picture: &Picture) {
@@ -177,20 +200,26 @@ impl Actor {
             let Some(slot) = self.slots.get_mut(&name) else { continue };
             slot.loading = true;
             slot.generation += 1;
-            let (engine, dir, plugin, generation) =
-                (self.engine.clone(), self.dir.clone(), slot.plugin.clone(), slot.generation);
+            slot.answering = std::mem::take(&mut slot.waiting);
+            let asked = !slot.answering.is_empty();
+            let sidecar = !asked && slot.found.as_ref().is_some_and(|found| found.toml.is_some());
+            let instead = slot.rejected.filter(|_| !asked).zip(slot.plugin.current());
+            let order = Order { generation: slot.generation, sidecar, instead };
+            let (engine, dir, plugin) = (self.engine.clone(), self.dir.clone(), slot.plugin.clone());
             self.loads.spawn(async move {
-                let result = load(&engine, dir, &plugin, generation).await;
-                (name, result)
+                let result = AssertUnwindSafe(load(&engine, dir, &plugin, order)).catch_unwind().await;
+                let panicked = |_| Err(LoadError::Compile("the hub's own code panicked over it".into()));
+                (plugin, result.unwrap_or_else(panicked))
             });
         }
     }
 
-    fn loaded(&mut self, name: &Name, result: Result<Arc<Version>, LoadError>) {
-        // Removed while it was loading.
-        let Some(slot) = self.slots.get_mut(name) else { return };
+    fn loaded(&mut self, plugin: &Arc<Plugin>, result: Result<Arc<Version>, LoadError>) {
+        let name = plugin.name();
+        // Removed while it was loading; another of that name may be there.
+        let Some(slot) = self.slots.get_mut(name).filter(|slot| Arc::ptr_eq(&slot.plugin, plugin)) else { return };
         slot.loading = false;
-        let waiting = std::mem::take(&mut slot.waiting);
+        let answering = std::mem::take(&mut slot.answering);
         let error = result.as_ref().err().cloned();
         let change = match result {
             Ok(version) => slot.take_in(version),
@@ -207,15 +236,19 @@ impl Actor {
             self.tell(name, change);
         }
         self.publish();
-        for answer in waiting {
+        for answer in answering {
             let _ = answer.send(error.clone().map_or(Ok(()), |error| Err(error.into())));
         }
     }
 
     fn remove(&mut self, name: &Name) {
         let Some(slot) = self.slots.remove(name) else { return };
-        slot.plugin.activate(None, false);
+        self.generations.insert(name.clone(), slot.generation);
+        slot.plugin.activate(None, Terms::Regular);
         slot.plugin.gone().cancel();
+        for answer in slot.waiting.into_iter().chain(slot.answering) {
+            let _ = answer.send(Err(CommandError::Unknown(name.to_string())));
+        }
         self.publish();
         self.tell(name, ChangeKind::Removed);
     }
@@ -277,7 +310,7 @@ impl Actor {
         let over = |slot: &Slot| slot.plugin.standing().quarantined_until.is_some_and(|(at, _)| at <= now);
         let names: Vec<Name> = self.slots.iter().filter(|(_, slot)| over(slot)).map(|(name, _)| name.clone()).collect();
         for name in names {
-            let _ = self.change(&name, |slot| slot.serve(true));
+            let _ = self.change(&name, |slot| slot.serve(Terms::Parole));
         }
     }
 
@@ -310,12 +343,32 @@ impl Actor {
     }
 }
 
+/// When to look again at a plugin that seems to have lost its sidecar; none if it has not, or has for good. Without it, it
+/// would have everything that it asks for.
+fn bare(slot: &mut Slot, found: &Found) -> Option<Instant> {
+    let had = slot.found.as_ref().is_some_and(|found| found.toml.is_some());
+    if had && found.toml.is_none() { slot.missing() } else { None }
+}
+
+/// What to load.
+struct Order {
+    generation: u64,
+    /// There was a sidecar when the directory was looked at: without it, nothing is loaded.
+    sidecar: bool,
+    /// Found this file, make it the sidecar of that version instead.
+    instead: Option<(Hash, Arc<Version>)>,
+}
+
 /// Everything from the file to a version that is ready. What goes wrong is the plugin's last error.
-async fn load(engine: &Arc<Engine>, dir: PathBuf, plugin: &Plugin, generation: u64) -> Result<Arc<Version>, LoadError> {
+async fn load(engine: &Arc<Engine>, dir: PathBuf, plugin: &Plugin, order: Order) -> Result<Arc<Version>, LoadError> {
+    let Order { generation, sidecar, instead } = order;
     let name = plugin.name().clone();
     let read_name = name.clone();
     let read = move || {
         let text = directory::read_manifest(&dir, &read_name)?;
+        if sidecar && text.is_none() {
+            return Err(LoadError::File("no sidecar, though there was one"));
+        }
         let bytes = directory::read_component(&dir, &read_name)?;
         Ok::<_, LoadError>((text, bytes))
     };
@@ -323,6 +376,9 @@ async fn load(engine: &Arc<Engine>, dir: PathBuf, plugin: &Plugin, generation: u
         let read = tokio::task::spawn_blocking(read).await;
         let (text, bytes) = read.map_err(|error| LoadError::Io(Arc::new(std::io::Error::other(error))))??;
         let manifest = Manifest::parse(text.as_deref().unwrap_or_default())?;
+        if let Some((_, current)) = instead.filter(|(rejected, _)| *rejected == Hash::of(&bytes)) {
+            return current.under(manifest, generation);
+        }
         let (namespace, stats) = (plugin.namespace().clone(), plugin.stats().clone());
         Version::load(engine, Source { name, bytes, manifest, generation, namespace, stats }).await
     };

@@ -87,8 +87,19 @@ pub(super) struct Standing {
 struct Trial {
     calls: u32,
     faults: VecDeque<Instant>,
+    terms: Terms,
+}
+
+/// What a fault of the active version means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Terms {
+    /// Nothing by itself; many do.
+    #[default]
+    Regular,
+    /// A file that was never active before: a fault in its first calls brings the version before back.
+    Trial,
     /// Just out of quarantine: one fault brings it back there.
-    paroled: bool,
+    Parole,
 }
 
 impl Plugin {
@@ -136,6 +147,11 @@ impl Plugin {
         self.active.subscribe()
     }
 
+    /// The version that is active, or would be if the plugin were; none before the first one is loaded.
+    pub fn current(&self) -> Option<Arc<Version>> {
+        self.standing().current.clone()
+    }
+
     /// What it is for; none before its first version is loaded.
     pub fn kind(&self) -> Option<Kind> {
         self.standing().current.as_ref().map(|version| version.kind())
@@ -156,16 +172,24 @@ impl Plugin {
     }
 
     /// Makes `version` the one that is called, or none. Atomic: a call begins on the old one or on the new one.
-    pub(super) fn activate(&self, version: Option<Arc<Version>>, paroled: bool) {
-        self.standing().trial = Trial { paroled, ..Trial::default() };
+    pub(super) fn activate(&self, version: Option<Arc<Version>>, terms: Terms) {
+        self.standing().trial = Trial { terms, ..Trial::default() };
         self.on_trial.store(true, Relaxed);
-        self.active.send_replace(version);
+        if let Some(version) = &version {
+            version.keep_instances(true);
+        }
+        let before = self.active.send_replace(version.clone());
+        let retired = before.filter(|before| version.is_none_or(|version| !Arc::ptr_eq(before, &version)));
+        if let Some(retired) = retired {
+            retired.keep_instances(false);
+        }
     }
 
-    /// Tells how a call of `version` ended, so that one that faults does not go on for ever.
-    pub fn report(&self, version: &Version, error: Option<&CallError>) {
+    /// Tells how a call of `version` ended, so that one that faults does not go on for ever. A fault counts if `accountable`:
+    /// not where somebody else than its author and the operator chose what it was asked, nor where the same event has counted.
+    pub fn report(&self, version: &Version, error: Option<&CallError>, accountable: bool) {
         let faulted = matches!(error, Some(CallError::Fault(_)));
-        if !faulted && !self.on_trial.load(Relaxed) {
+        if if faulted { !accountable } else { !self.on_trial.load(Relaxed) } {
             return;
         }
         let mut standing = self.standing();
@@ -178,7 +202,7 @@ impl Plugin {
         if !faulted {
             if trial.calls > TRIAL {
                 self.on_trial.store(false, Relaxed);
-                trial.paroled = false;
+                trial.terms = Terms::Regular;
             }
             return;
         }
@@ -188,9 +212,9 @@ impl Plugin {
             trial.faults.pop_front();
         }
         let generation = version.generation();
-        let command = if trial.calls <= TRIAL && previous.is_some() && !trial.paroled {
+        let command = if trial.terms == Terms::Trial && trial.calls <= TRIAL && previous.is_some() {
             Command::RollBack { name: self.name.clone(), generation }
-        } else if trial.faults.len() >= FAULTS || trial.paroled {
+        } else if trial.faults.len() >= FAULTS || trial.terms == Terms::Parole {
             Command::Quarantine { name: self.name.clone(), generation }
         } else {
             return;

@@ -4,9 +4,9 @@
 use super::{
     ChangeKind, CommandError,
     actor::Answer,
-    plugin::{Plugin, State},
+    plugin::{Plugin, State, Terms},
 };
-use crate::plugin::{Version, directory::Found};
+use crate::plugin::{Hash, Version, directory::Found};
 use chrono::Utc;
 use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
@@ -17,6 +17,8 @@ const FIRST_QUARANTINE: Duration = Duration::from_secs(1);
 const LONGEST_QUARANTINE: Duration = Duration::from_secs(300);
 /// Without a quarantine for so long, the next one is short again.
 const FORGIVEN: Duration = Duration::from_secs(600);
+/// A file that is missing for less is being replaced: removed and written anew, as some editors and tools do.
+const REPLACED_WITHIN: Duration = Duration::from_millis(300);
 
 /// See the module's head.
 pub(super) struct Slot {
@@ -25,7 +27,13 @@ pub(super) struct Slot {
     pub(super) found: Option<Found>,
     pub(super) generation: u64,
     pub(super) loading: bool,
+    /// Who asked for a load that has not begun: one that has may have read older files.
     pub(super) waiting: Vec<Answer>,
+    /// Who asked for the load under way.
+    pub(super) answering: Vec<Answer>,
+    pub(super) missing_since: Option<Instant>,
+    /// The file that was rolled back and still lies there: not loaded again only because the sidecar changed.
+    pub(super) rejected: Option<Hash>,
     pub(super) quarantines: u32,
     pub(super) quarantined_at: Option<Instant>,
     /// The operator's word through the API; the sidecar's `enabled` is in the version's manifest.
@@ -33,13 +41,16 @@ pub(super) struct Slot {
 }
 
 impl Slot {
-    pub(super) fn new(plugin: Plugin) -> Self {
+    pub(super) fn new(plugin: Plugin, generation: u64) -> Self {
         Self {
             plugin: Arc::new(plugin),
             found: None,
-            generation: 0,
+            generation,
             loading: false,
             waiting: Vec::new(),
+            answering: Vec::new(),
+            missing_since: None,
+            rejected: None,
             quarantines: 0,
             quarantined_at: None,
             disabled: false,
@@ -54,17 +65,27 @@ impl Slot {
         if standing.state == State::Active && standing.current.as_ref().is_some_and(same) {
             return None;
         }
-        if standing.current.as_ref().is_some_and(|current| !same(current)) {
-            standing.previous = standing.current.take();
+        // Another sidecar makes no other file: what it allows holds at once, and no fault may bring back what it forbids.
+        let replaced = standing.current.replace(version.clone()).filter(|current| current.hash() != version.hash());
+        let terms = if replaced.is_some() { Terms::Trial } else { Terms::Regular };
+        if replaced.is_some() {
+            standing.previous = replaced;
         }
-        standing.current = Some(version);
         drop(standing);
         self.quarantines = 0;
-        if self.disabled { None } else { self.serve(false).ok() }
+        self.rejected = self.rejected.filter(|hash| *hash != version.hash());
+        if self.disabled { None } else { self.serve(terms).ok() }
+    }
+
+    /// None once a file has been missing for long enough to be gone, else when to look again.
+    pub(super) fn missing(&mut self) -> Option<Instant> {
+        let now = Instant::now();
+        let until = *self.missing_since.get_or_insert(now) + REPLACED_WITHIN;
+        (until > now).then_some(until)
     }
 
     /// Calls the current version from now on, unless its sidecar says no.
-    pub(super) fn serve(&mut self, paroled: bool) -> Result<ChangeKind, CommandError> {
+    pub(super) fn serve(&mut self, terms: Terms) -> Result<ChangeKind, CommandError> {
         let mut standing = self.plugin.standing();
         let Some(version) = standing.current.clone() else {
             let (name, found) = (self.plugin.name().clone(), standing.state.as_str().to_owned());
@@ -74,7 +95,7 @@ impl Slot {
         let enabled = version.manifest().enabled;
         standing.state = if enabled { State::Active } else { State::Disabled };
         drop(standing);
-        self.plugin.activate(enabled.then(|| version.clone()), paroled);
+        self.plugin.activate(enabled.then(|| version.clone()), terms);
         Ok(if enabled {
             ChangeKind::Activated {
                 version: version.description().version.clone(),
@@ -96,7 +117,7 @@ impl Slot {
         }
         self.disabled = false;
         self.quarantines = 0;
-        self.serve(false)
+        self.serve(Terms::Regular)
     }
 
     pub(super) fn disable(&mut self) -> Result<ChangeKind, CommandError> {
@@ -105,24 +126,45 @@ impl Slot {
         standing.state = State::Disabled;
         standing.quarantined_until = None;
         drop(standing);
-        self.plugin.activate(None, false);
+        self.plugin.activate(None, Terms::Regular);
         Ok(ChangeKind::Disabled)
     }
 
+    /// Brings the file before back, under the sidecar of today. By itself, where that cannot be, it is put in quarantine instead.
     pub(super) fn roll_back(&mut self, automatic: bool) -> Result<ChangeKind, CommandError> {
+        match self.restore(automatic) {
+            Err(error) if automatic => {
+                tracing::warn!(plugin = %self.plugin.name(), %error, "not rolled back");
+                Ok(self.quarantine())
+            }
+            result => result,
+        }
+    }
+
+    fn restore(&mut self, automatic: bool) -> Result<ChangeKind, CommandError> {
         let mut standing = self.plugin.standing();
-        let Some(previous) = standing.previous.take() else {
+        let (Some(previous), Some(current)) = (&standing.previous, &standing.current) else {
             let (name, found) = (self.plugin.name().clone(), "none".into());
             return Err(CommandError::State { name, expected: "a version before this one", found });
         };
-        let replaced = standing.current.replace(previous.clone());
+        let restored = if previous.manifest() == current.manifest() {
+            previous.clone()
+        } else {
+            self.generation += 1;
+            previous.under(current.manifest().clone(), self.generation).inspect_err(|error| {
+                self.plugin.stats().load_failed(error, Some(previous.sha256()));
+            })?
+        };
+        self.rejected = Some(current.hash());
+        let generation = restored.generation();
+        let replaced = standing.current.replace(restored);
         // A version that failed its trial is nothing to come back to.
         standing.previous = if automatic { None } else { replaced };
         drop(standing);
         if !self.disabled {
-            self.serve(false)?;
+            self.serve(Terms::Regular)?;
         }
-        Ok(ChangeKind::RolledBack { generation: previous.generation(), automatic })
+        Ok(ChangeKind::RolledBack { generation, automatic })
     }
 
     pub(super) fn quarantine(&mut self) -> ChangeKind {
@@ -137,7 +179,7 @@ impl Slot {
         standing.state = State::Quarantined;
         standing.quarantined_until = Some((now + time, Utc::now() + time));
         drop(standing);
-        self.plugin.activate(None, false);
+        self.plugin.activate(None, Terms::Regular);
         ChangeKind::Quarantined { for_ms: time.as_millis() as u64 }
     }
 }

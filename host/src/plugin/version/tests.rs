@@ -228,6 +228,10 @@ async fn what_a_plugin_says_of_itself_must_hold() {
     refused(Guest { emits: &[""], ..guest() }.load().await, "load.describe", "emits");
     let hinted = Guest { hints: &[("config-schema", r#"{"required":["url"]}"#), ("x", "1")], ..guest() };
     refused(hinted.load().await, "load.describe", "does not meet the plugin's schema");
+    let secret = Guest { hints: &[("config-schema", r#"{"properties":{"key":{"type":"number"}}}"#)], ..guest() };
+    let manifest = Manifest::parse("config.key = \"hunter2\"").unwrap();
+    let error = load(secret.wasm(), manifest).await.unwrap_err().to_string();
+    assert!(error.contains("/key") && error.contains("number") && !error.contains("hunter2"), "{error}");
     let version = hinted.load_with("config.url = \"http://x\"").await;
     assert_eq!(version.description().warnings, ["unknown hint \"x\""]);
 }

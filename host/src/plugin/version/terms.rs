@@ -1,0 +1,83 @@
+//! What the operator's word makes of a component: its limits, grants, settings and isolation. Decided when a file is loaded,
+//! and again when code that is there already comes under another sidecar.
+
+use super::{Description, Version};
+use crate::plugin::{
+    fault::LoadError,
+    grants::Grants,
+    host::Context,
+    instance::Linked,
+    limits::Limits,
+    manifest::{Isolation, Manifest},
+};
+use serde_json::Value;
+use std::sync::Arc;
+
+impl Version {
+    /// The same code under another sidecar. The version itself does not change.
+    ///
+    /// # Errors
+    /// If the sidecar asks for more than the hub allows, or its settings do not meet the plugin's schema.
+    pub fn under(&self, manifest: Manifest, generation: u64) -> Result<Arc<Self>, LoadError> {
+        let limits = limits(self.instances.linked(), &manifest, self.max_memory)?;
+        let (context, keep, isolation) = apply(&self.description, &manifest, &limits, self.instances.context())?;
+        Ok(Arc::new(Self {
+            grants: context.grants.clone(),
+            instances: self.instances.with(Arc::new(context), keep),
+            name: self.name.clone(),
+            hash: self.hash,
+            sha256: self.sha256.clone(),
+            size: self.size,
+            generation,
+            description: Arc::clone(&self.description),
+            manifest,
+            limits,
+            isolation,
+            max_memory: self.max_memory,
+            stats: Arc::clone(&self.stats),
+        }))
+    }
+}
+
+/// What a call may use up.
+pub(super) fn limits(linked: &Linked, manifest: &Manifest, max_memory: usize) -> Result<Limits, LoadError> {
+    let defaults = match linked {
+        Linked::Handler(_) => Limits::HANDLER,
+        Linked::Filter(_) => Limits::FILTER,
+    };
+    let limits = manifest.limits.over(defaults);
+    if limits.memory > max_memory {
+        let asked = limits.memory;
+        let text = format!("the file beside it asks for {asked} bytes of memory, the hub allows {max_memory}");
+        return Err(LoadError::Describe(text));
+    }
+    Ok(limits)
+}
+
+/// The context of its instances, how many of them are kept, and whether any are.
+pub(super) fn apply(
+    description: &Description,
+    manifest: &Manifest,
+    limits: &Limits,
+    context: &Context,
+) -> Result<(Context, usize, Isolation), LoadError> {
+    check_config(description, manifest)?;
+    let isolation = manifest.isolation.or(description.isolation).unwrap_or_default();
+    let keep = if isolation == Isolation::Reuse { manifest.concurrency } else { 0 };
+    let grants = Grants::decide(description.asked.clone(), manifest.grants.clone());
+    let (config, limits) = (manifest.config_texts(), limits.clone());
+    Ok((Context { grants, config, limits, ..context.clone() }, keep, isolation))
+}
+
+fn check_config(description: &Description, manifest: &Manifest) -> Result<(), LoadError> {
+    let Some(schema) = &description.config_schema else { return Ok(()) };
+    let config = manifest.config.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
+    schema.check(&Value::Object(config)).map_err(|error| {
+        // The values may be secrets, and this is told to everybody who may read the log: where and which rule, never what.
+        let place = if error.pointer.is_empty() { "the whole" } else { &error.pointer };
+        let expected = &error.expected;
+        LoadError::Describe(format!(
+            "the [config] of the file beside it does not meet the plugin's schema: {place}: expected {expected}"
+        ))
+    })
+}
