@@ -63,6 +63,9 @@ pub(super) enum Command {
     },
 }
 
+/// How a load ended, and whose it was.
+type Loaded = (Arc<Plugin>, Result<Arc<Version>, LoadError>);
+
 pub(super) struct Actor {
     shared: Weak<Shared>,
     engine: Arc<Engine>,
@@ -71,7 +74,7 @@ pub(super) struct Actor {
     slots: BTreeMap<Name, Slot>,
     /// Names to load, first come first served.
     queue: Vec<Name>,
-    loads: JoinSet<(Arc<Plugin>, Result<Arc<Version>, LoadError>)>,
+    loads: JoinSet<Loaded>,
     /// The last generation of names that are gone: should they come back, theirs go on.
     generations: BTreeMap<Name, u64>,
     look_again: Option<Instant>,
