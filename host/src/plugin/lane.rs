@@ -37,8 +37,6 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// While something waits for another try, how often to look whether the hub is stopping.
-const LOOK: Duration = Duration::from_millis(100);
 /// How long the calls under way may take when the lanes end.
 const LEAVE: Duration = Duration::from_secs(1);
 
@@ -159,6 +157,9 @@ impl Lane {
     }
 
     async fn run(mut self, stop: CancellationToken) {
+        let log = self.bus.log().clone();
+        let mut draining = std::pin::pin!(log.draining());
+        let mut open = true;
         loop {
             let Some(version) = self.active.borrow_and_update().clone() else {
                 // Nothing to call: whoever stops the hub is not to wait for it.
@@ -167,16 +168,17 @@ impl Lane {
                 }
                 continue;
             };
-            if !self.bus.log().is_open() {
+            if !open {
                 self.give_up();
             }
             self.begin(&version);
             self.changes.borrow_and_update();
             let reading = self.may_read(&version);
             self.announce(reading);
-            let due = self.later.peek().map(|Reverse((due, _))| (*due).min(Instant::now() + LOOK));
+            let due = self.later.peek().map(|Reverse((due, _))| *due);
             tokio::select! {
                 () = stop.cancelled() => return self.drain().await,
+                () = &mut draining, if open => open = false,
                 _ = self.active.changed() => {}
                 changed = self.changes.changed(), if !reading => if changed.is_err() { return self.drain().await },
                 Some(ended) = self.calls.join_next() => self.ended(ended),
@@ -321,7 +323,7 @@ impl Lane {
             "dead letter"
         );
         // What tells of dead letters must not make new ones.
-        if event.metadata.source.as_deref() == Some("busway") {
+        if event.metadata.source.as_deref() == Some("busway") && event.event_type.starts_with("plugin.") {
             return;
         }
         let data = json!({"plugin": name, "seq": event.seq, "event_id": event.metadata.event_id, "type": event.event_type,
