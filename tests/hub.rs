@@ -35,10 +35,33 @@ impl TestHub {
         let mut config = Config::default();
         config.http.listen = SocketAddr::from(([127, 0, 0, 1], 0));
         config.plugins.dir = dir.path().join("plugins");
+        config.journal.dir = dir.path().join("data");
+        config.journal.memory = std::env::var_os("BUSWAY_TEST_JOURNAL").is_none();
         change(&mut config);
         let hub = Hub::start(config).await.unwrap();
         within(hub.ready()).await;
         Self { hub, dir, http: reqwest::Client::new() }
+    }
+
+    /// One with a journal, in a directory where there may be one already.
+    pub async fn durable(dir: TempDir, change: impl FnOnce(&mut Config)) -> Self {
+        let on_disk = |config: &mut Config| {
+            config.journal.memory = false;
+            change(config);
+        };
+        Self::in_dir(dir, on_disk).await
+    }
+
+    /// Stops it; what it kept is left.
+    pub async fn end(self) -> TempDir {
+        let Self { hub, dir, .. } = self;
+        assert!(within(hub.shutdown()).await, "everything ends in time");
+        dir
+    }
+
+    /// Stops it and starts another in its place.
+    pub async fn restart(self) -> Self {
+        Self::durable(self.end().await, |_| ()).await
     }
 
     pub fn url(&self, path: &str) -> String {

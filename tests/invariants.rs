@@ -7,7 +7,7 @@ use crate::{
 use busway::{
     bus::PublishError,
     event::{EventFilter, NewEvent},
-    log::{AppendError, Step},
+    log::{AppendError, Applied, Step},
 };
 use serde_json::json;
 use std::sync::{Arc, Mutex};
@@ -109,7 +109,7 @@ async fn i4_no_consumer_holds_memory_for_another() {
     let mut stuck = hub.bus().log().cursor_at_head();
     let first = hub.bus().subscribe_sync(EventFilter::all(), |_| ());
     hub.bus().publish(NewEvent::new("first")).await.unwrap();
-    let weak = match hub.bus().log().cursor(1).try_next() {
+    let weak = match hub.bus().log().cursor(1).read().await {
         Some(Step::Events(chunk)) => Arc::downgrade(&chunk.events()[0]),
         other => panic!("{other:?}"),
     };
@@ -130,6 +130,6 @@ async fn i5_a_commit_never_waits_on_the_ingress_queue() {
     hub.bus().try_publish(NewEvent::new("a")).unwrap();
     assert_eq!(hub.bus().try_publish(NewEvent::new("b")), Err(PublishError::Append(AppendError::Full)));
     let event = Arc::new(NewEvent::new("emitted").admit().unwrap());
-    within(hub.bus().log().commit(vec![event], Box::new(|| Ok(())))).await.unwrap();
+    within(hub.bus().log().commit(vec![event], Box::new(|| Ok(Applied::default())))).await.unwrap();
     assert_eq!(hub.bus().log().head(), 2);
 }

@@ -8,6 +8,7 @@ mod guests;
 mod http;
 mod hub;
 mod invariants;
+mod journal;
 mod plugins;
 mod praxis;
 mod properties;

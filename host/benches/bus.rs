@@ -9,8 +9,7 @@ mod sample;
 use busway::{
     bus::{Bus, BusConfig, PublishError},
     event::{EventFilter, NewEvent},
-    log::{AppendError, LogConfig},
-    metrics::Metrics,
+    log::{AppendError, Log, LogConfig},
 };
 use criterion::{Criterion, Throughput};
 use sample::median;
@@ -94,7 +93,7 @@ fn event(data: &RawValue) -> NewEvent {
 
 /// The time until every event has been handled or was missed, and how many were missed.
 async fn through_bus(publishers: u64, events: u64) -> (Duration, u64) {
-    let bus = Bus::start(&BusConfig::default(), &LogConfig::default(), Arc::new(Metrics::default()), None);
+    let bus = Bus::start(&BusConfig::default(), Log::in_memory(&LogConfig::default(), Arc::default()), None);
     let arrivals = Arc::new(Arrivals::default());
     let (counted, mut came) = (arrivals.clone(), 0);
     // Whatever it misses, it never misses the last one.

@@ -5,15 +5,14 @@
 use busway::{
     bus::{Bus, BusConfig},
     event::{EventFilter, NewEvent},
-    log::LogConfig,
-    metrics::Metrics,
+    log::{Log, LogConfig},
 };
 use serde_json::json;
 use std::{io::Write, sync::Arc, time::Duration};
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let bus = Bus::start(&BusConfig::default(), &LogConfig::default(), Arc::new(Metrics::default()), None);
+    let bus = Bus::start(&BusConfig::default(), Log::in_memory(&LogConfig::default(), Arc::default()), None);
 
     // A subscriber is called with each event in order; it ends when the subscription is dropped.
     let urgent = EventFilter { required_tags: vec!["urgent".into()], ..EventFilter::types(["task.*"]) };

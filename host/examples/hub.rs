@@ -7,7 +7,8 @@ use std::io::Write;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let config = Config::parse("[http]\nlisten = \"127.0.0.1:0\"\n[plugins]\ndir = \"plugins\"\n")?;
+    let config =
+        Config::parse("[http]\nlisten = \"127.0.0.1:0\"\n[plugins]\ndir = \"plugins\"\n[journal]\nmemory = true\n")?;
     let hub = Hub::start(config).await?;
     writeln!(std::io::stdout(), "listening on http://{}", hub.addr())?;
     let _printing =

@@ -13,7 +13,7 @@ pub use subscription::{IntoOutcome, Subscription};
 
 use crate::{
     event::{Event, EventError, EventFilter, Glob, NewEvent},
-    log::{AppendError, Log, LogConfig},
+    log::{AppendError, Log, Seqs},
     metrics::{Counter, Metrics},
 };
 use futures_util::future::BoxFuture;
@@ -62,6 +62,9 @@ pub struct Receipt {
     pub seq: u64,
     /// Its id: the publisher's own or the one it was given.
     pub event_id: String,
+    /// It had been published before: this is the place of the first, and nothing was stored again.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub duplicate: bool,
 }
 
 /// Why nothing was published. Of several events handed in together, none was.
@@ -100,6 +103,7 @@ impl PublishError {
             Self::Append(AppendError::Full) => "publish.full",
             Self::Append(AppendError::TooLarge { .. }) => "publish.too-large",
             Self::Append(AppendError::Stopped) => "publish.stopped",
+            Self::Append(AppendError::Journal(error)) => error.code(),
             Self::MustWait => "publish.must-wait",
         }
     }
@@ -127,9 +131,9 @@ struct Shared {
 }
 
 impl Bus {
-    /// A bus on a new log. Needs a tokio runtime.
-    pub fn start(config: &BusConfig, log: &LogConfig, metrics: Arc<Metrics>, admission: Option<Admission>) -> Self {
-        let log = Log::start(log, metrics.clone());
+    /// A bus on a log. Needs a tokio runtime.
+    pub fn start(config: &BusConfig, log: Log, admission: Option<Admission>) -> Self {
+        let metrics = log.metrics().clone();
         let replies = Replies::start(log.cursor_at_head());
         let permits = Semaphore::new(config.max_concurrent_handlers.get().min(Semaphore::MAX_PERMITS));
         Self { shared: Arc::new(Shared { log, metrics, admission, permits, consumers: Mutex::default(), replies }) }
@@ -176,17 +180,26 @@ impl Bus {
         events: Vec<NewEvent>,
         admit: fn(NewEvent) -> Result<Event, EventError>,
     ) -> Result<Vec<Receipt>, PublishError> {
+        let identified = events.iter().any(NewEvent::is_identified);
         let events = self.count(events.len(), self.admit(events, admit).await)?;
         if events.is_empty() {
             return Ok(Vec::new());
         }
         let ids: Vec<String> = events.iter().map(|event| event.metadata.event_id.clone()).collect();
-        let count = events.len() as u64;
-        let submitted = self.count(ids.len(), self.shared.log.submit(events).map_err(PublishError::from))?;
+        let appended = self.shared.log.append(events, identified).map_err(PublishError::from);
+        let submitted = self.count(ids.len(), appended)?;
         // Before waiting: they will be in the log, though their publisher may be gone by then.
-        self.shared.metrics.events_sent.add(count);
-        let first = submitted.seq().await? + 1 - count;
-        Ok((first..).zip(ids).map(|(seq, event_id)| Receipt { seq, event_id }).collect())
+        self.shared.metrics.events_sent.add(ids.len() as u64);
+        // Counted by the log, should its journal fail.
+        Ok(match submitted.seqs().await? {
+            Seqs::From(first) => {
+                (first..).zip(ids).map(|(seq, event_id)| Receipt { seq, event_id, duplicate: false }).collect()
+            }
+            Seqs::Each(seqs) => {
+                let receipt = |((seq, duplicate), event_id)| Receipt { seq, event_id, duplicate };
+                seqs.into_iter().zip(ids).map(receipt).collect()
+            }
+        })
     }
 
     /// Publishes an event without waiting: it is in the queue, its seq is not known yet.

@@ -2,8 +2,8 @@
 //! at once, each with its line. Knows no module's meaning of a key, and reads no environment.
 
 use crate::{
-    bus::BusConfig, http::HttpConfig, log::LogConfig, plugin::registry::PluginsConfig, seconds::Seconds,
-    ws::WebSocketConfig,
+    bus::BusConfig, http::HttpConfig, journal::JournalConfig, log::LogConfig, plugin::registry::PluginsConfig,
+    seconds::Seconds, ws::WebSocketConfig,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned, de::IntoDeserializer};
 use std::{fmt, ops::Range};
@@ -21,6 +21,8 @@ pub struct Config {
     pub websocket: WebSocketConfig,
     /// `[log]`
     pub log: LogConfig,
+    /// `[journal]`
+    pub journal: JournalConfig,
     /// `[bus]`
     pub bus: BusConfig,
     /// `[plugins]`
@@ -118,12 +120,13 @@ impl Config {
             "http" => reader.section(name, value, &mut self.http),
             "websocket" => reader.section(name, value, &mut self.websocket),
             "log" => reader.section(name, value, &mut self.log),
+            "journal" => reader.section(name, value, &mut self.journal),
             "bus" => reader.section(name, value, &mut self.bus),
             "plugins" => reader.section(name, value, &mut self.plugins),
             "shutdown" => reader.section(name, value, &mut self.shutdown),
             "admission" => reader.section(name, value, &mut self.admission),
             other => {
-                let expected = "one of http, websocket, log, bus, plugins, admission, shutdown";
+                let expected = "one of http, websocket, log, journal, bus, plugins, admission, shutdown";
                 reader.mistake(name.span(), other.to_owned(), &format!("unknown section, expected {expected}"));
             }
         }
@@ -212,6 +215,7 @@ mod tests {
             format!("{:?}", HttpConfig::default()),
             format!("{:?}", WebSocketConfig::default()),
             format!("{:?}", LogConfig::default()),
+            format!("{:?}", JournalConfig::default()),
             format!("{:?}", BusConfig::default()),
             format!("{:?}", PluginsConfig::default()),
             format!("{:?}", ShutdownConfig::default()),

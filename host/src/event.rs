@@ -243,6 +243,11 @@ impl NewEvent {
         self
     }
 
+    /// Whether its publisher gave it an id, so that it may have come before.
+    pub fn is_identified(&self) -> bool {
+        self.metadata.event_id.is_some()
+    }
+
     /// Its correlation id, if it has one.
     pub fn correlation(&self) -> Option<&str> {
         self.metadata.correlation_id.as_deref()

@@ -5,21 +5,27 @@ use crate::{
     config::Config,
     event::NewEvent,
     http::{self, App, Readiness},
-    log::view::{Question, Views},
+    journal::{self, KvEntry, Memory},
+    kv,
+    log::{
+        Log,
+        view::{Question, Views},
+    },
     metrics::Metrics,
     plugin::{
         lane::Lanes,
-        registry::{ChangeKind, Registry},
+        registry::{ChangeKind, Kept, Registry},
     },
     question::{Questions, Wanted},
     ws,
 };
 use anyhow::Context;
+use futures_util::FutureExt;
 use serde_json::json;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
     net::TcpListener,
-    sync::{broadcast::error::RecvError, watch},
+    sync::{broadcast::error::RecvError, oneshot, watch},
     time::timeout,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -38,11 +44,12 @@ pub struct Hub {
 }
 
 impl Hub {
-    /// Starts everything: the log, the plugins found in the directory, the listener. Returns once events are taken; the
+    /// Starts everything: the log and its journal, the plugins found in the directory, the listener. Returns once events are taken; the
     /// plugins may still be loading, see [`Hub::ready`].
     ///
     /// # Errors
-    /// If the address cannot be listened on, the plugin directory cannot be made, or the engine cannot be set up.
+    /// If the address cannot be listened on, the journal cannot be opened, the plugin directory cannot be made, or the engine
+    /// cannot be set up.
     pub async fn start(config: Config) -> anyhow::Result<Self> {
         let listen = config.http.listen;
         let listener = TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
@@ -56,12 +63,14 @@ impl Hub {
     pub async fn start_on(listener: TcpListener, config: Config) -> anyhow::Result<Self> {
         let addr = listener.local_addr()?;
         let metrics = Arc::new(Metrics::default());
-        let (plugins, loaded) = Registry::start(&config.plugins)?;
+        let (log, memory) = open_log(&config, metrics.clone()).await?;
+        let (plugins, mut loaded) = Registry::start(&config.plugins, kept(memory, log.clone()))?;
         let questions = Questions::new(plugins.clone(), metrics.clone());
         let admission = admission(&config, &questions)?;
-        let bus = Bus::start(&config.bus, &config.log, metrics.clone(), admission);
+        let bus = Bus::start(&config.bus, log, admission);
         tokio::spawn(announce(plugins.clone(), bus.clone()));
-        let lanes = Lanes::start(bus.clone(), plugins.clone(), questions.clone());
+        let (known, when_known) = oneshot::channel();
+        let lanes = Lanes::start(bus.clone(), plugins.clone(), questions.clone(), when_known);
         let ready = Arc::new(watch::Sender::new(Err("the plugins are being loaded")));
         let (views, closing) = (Views::new(bus.log().clone()), CancellationToken::new());
         let websocket = ws::Context {
@@ -94,7 +103,8 @@ impl Hub {
         app.tasks.spawn(server);
         let when_loaded = ready.clone();
         tokio::spawn(async move {
-            let _ = loaded.await;
+            let _ = (&mut loaded).await;
+            let _ = known.send(());
             when_loaded.send_if_modified(|ready| {
                 let loading = *ready == Err("the plugins are being loaded");
                 if loading {
@@ -148,6 +158,35 @@ impl Hub {
         }
         drained && gone
     }
+}
+
+/// The log, on its journal if it has one, and what that knows of plugins.
+async fn open_log(config: &Config, metrics: Arc<Metrics>) -> anyhow::Result<(Log, Memory)> {
+    if config.journal.memory {
+        return Ok((Log::in_memory(&config.log, metrics), Memory::default()));
+    }
+    let (journal, dedup) = (config.journal.clone(), (config.log.dedup_window(), config.log.dedup_events));
+    let counted = metrics.clone();
+    let (opened, memory) = tokio::task::spawn_blocking(move || journal::open(&journal, dedup, counted)).await??;
+    Ok((Log::on_journal(&config.log, metrics, opened)?, memory))
+}
+
+/// What the journal knows of plugins, and how it is told more.
+fn kept(memory: Memory, log: Log) -> Kept {
+    let store = kv::Store::new(kv::Quota::default());
+    for KvEntry { plugin, key, value } in memory.kv {
+        store.restore(&plugin, key, value);
+    }
+    let save = move |change| {
+        let log = log.clone();
+        let save = async move {
+            if let Err(error) = log.record(Vec::new(), vec![change]).await {
+                tracing::warn!(%error, "how a plugin stands will not be known after a restart");
+            }
+        };
+        save.boxed()
+    };
+    Kept { store, standings: memory.plugins, save: Arc::new(save) }
 }
 
 /// Turns what happens to plugins into events, for as long as the bus takes any.

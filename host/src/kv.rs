@@ -8,7 +8,7 @@
 
 mod transaction;
 
-pub use transaction::{Conflict, Transaction};
+pub use transaction::{Committed, Conflict, Transaction};
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -89,6 +89,14 @@ impl Store {
         let namespace = Arc::new(Namespace { quota: self.quota, state: Mutex::default() });
         namespaces.insert(name.to_owned(), Arc::clone(&namespace));
         namespace
+    }
+
+    /// Puts back what a namespace held when it was last here. Not checked against the quota: it was when it was written.
+    pub fn restore(&self, name: &str, key: String, value: Vec<u8>) {
+        let namespace = self.namespace(name);
+        let mut state = namespace.lock();
+        state.bytes += key.len() + value.len();
+        state.entries.insert(key, Entry { value: value.into(), version: 0 });
     }
 }
 

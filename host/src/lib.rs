@@ -9,6 +9,7 @@ pub mod demo;
 pub mod event;
 pub mod http;
 pub mod hub;
+pub mod journal;
 pub mod kv;
 pub mod log;
 pub mod metrics;

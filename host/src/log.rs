@@ -1,62 +1,47 @@
 //! The log: every event in one order, and the cursors that read it. There are no per-consumer queues.
 //!
 //! ```text
-//! publishers ─ append ─▶ ingress (bounded) ─▶ sequencer ─▶ tail ─▶ cursor ─▶ consumer
-//! handlers ─── commit ─▶ commits (bounded) ─┘ (one task)         └▶ view ──▶ cursor ─▶ client
+//! publishers ─ append ─▶ ingress (bounded) ─▶ sequencer ─▶ journal ─▶ tail ─▶ cursor ─▶ consumer
+//! handlers ─── commit ─▶ commits (bounded) ─┘ (the only    (optional)     └▶ view ──▶ cursor ─▶ client
+//!                                              writer)
 //! ```
 //!
-//! Knows nothing of plugins, sockets or HTTP. A journal on disk goes between the sequencer and the tail, and under
-//! [`tail::Tail::read`]; consumers see no difference. Start reading at [`Log::append`], then `log/sequencer.rs`.
+//! With a journal an event is seen, and acknowledged, once it is written; a cursor that has fallen behind the tail reads
+//! from the journal and sees no difference. Knows nothing of plugins, sockets or HTTP. Start reading at [`Log::append`],
+//! then `log/sequencer.rs`.
 
+mod budget;
+mod config;
 pub mod cursor;
+mod dedup;
 pub mod frames;
+mod keeper;
+mod message;
 mod sequencer;
 pub mod tail;
 pub mod view;
 
+pub use config::LogConfig;
 pub use cursor::{Chunk, Cursor, Gap, Step};
+pub use message::{Applied, Apply, Seqs, Submitted, Undo};
 
-use crate::{event::Event, metrics::Metrics};
-use serde::{Deserialize, Serialize};
+use crate::{
+    event::Event,
+    journal::{Change, Journal, Opened, WriteError},
+    metrics::Metrics,
+};
+use anyhow::Context;
+use budget::Budget;
+use dedup::Dedup;
+use message::{Append, Commit, Purpose};
+use sequencer::Sequencer;
 use std::{
-    num::NonZero,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering::Relaxed},
-    },
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Instant,
 };
 use tail::Tail;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use uuid::Uuid;
-
-/// Bounds of the log's queues.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct LogConfig {
-    /// Most events that the tail holds; a consumer that falls further behind gets a gap.
-    pub buffer_size: NonZero<usize>,
-    /// Most bytes of events that the tail holds (the newest batch always stays).
-    pub buffer_bytes: usize,
-    /// Most events that wait for the sequencer; more are refused with `full`.
-    pub ingress_events: NonZero<usize>,
-    /// Most bytes of events that wait for the sequencer.
-    pub ingress_bytes: usize,
-    /// Most handler calls whose effects wait for the sequencer at once.
-    #[serde(skip)]
-    pub commit_slots: usize,
-}
-
-impl Default for LogConfig {
-    fn default() -> Self {
-        Self {
-            buffer_size: const { NonZero::new(16_384).unwrap() },
-            buffer_bytes: 64 << 20,
-            ingress_events: const { NonZero::new(8_192).unwrap() },
-            ingress_bytes: 32 << 20,
-            commit_slots: 1_024,
-        }
-    }
-}
 
 /// The head of the log, as consumers wait for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,6 +62,7 @@ pub struct Log {
 struct Shared {
     epoch: Uuid,
     tail: Tail,
+    journal: Option<Journal>,
     head: watch::Sender<Head>,
     ingress: mpsc::Sender<Append>,
     queued: Budget,
@@ -94,31 +80,13 @@ enum Phase {
     Closed,
 }
 
-/// Events that one publisher hands in together: they get seqs in a row.
-#[derive(Debug)]
-struct Append {
-    events: Vec<Arc<Event>>,
-    bytes: usize,
-    ack: Option<oneshot::Sender<u64>>,
-}
-
-/// What a handler's call did: its events and whatever else must become true with them.
-struct Commit {
-    events: Vec<Arc<Event>>,
-    apply: Apply,
-    ack: oneshot::Sender<Result<(), Conflict>>,
-}
-
-/// Makes the rest of a call's effects true; run by the sequencer, so no two run at once. It must not block.
-pub type Apply = Box<dyn FnOnce() -> Result<(), Conflict> + Send>;
-
 /// Another call has changed what this one read; nothing was applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("another call changed what this one had read")]
 pub struct Conflict;
 
 /// Why the log did not take events.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AppendError {
     /// No room in the ingress queue now.
     #[error("the ingress queue is full")]
@@ -134,26 +102,61 @@ pub enum AppendError {
     /// The log takes no more events.
     #[error("the hub is stopping")]
     Stopped,
+    /// The journal did not take them.
+    #[error(transparent)]
+    Journal(WriteError),
 }
 
 impl Log {
-    /// A new, empty log and its sequencer, which runs until [`Log::close`].
-    pub fn start(config: &LogConfig, metrics: Arc<Metrics>) -> Self {
+    /// A new, empty log in memory and its sequencer, which runs until [`Log::close`]. Needs a tokio runtime.
+    pub fn in_memory(config: &LogConfig, metrics: Arc<Metrics>) -> Self {
+        let (log, sequencer) = Self::build(config, metrics, None);
+        // In memory it is a task, and those do not fail to start.
+        let _ = sequencer.spawn();
+        log
+    }
+
+    /// The log of a journal, which goes on where it ended, and its sequencer, which runs until [`Log::close`]. Needs a tokio
+    /// runtime.
+    ///
+    /// # Errors
+    /// If the sequencer's thread cannot be started.
+    pub fn on_journal(config: &LogConfig, metrics: Arc<Metrics>, opened: Opened) -> anyhow::Result<Self> {
+        let journal = opened.journal.clone();
+        let (log, sequencer) = Self::build(config, metrics, Some(opened));
+        sequencer.spawn().context("cannot start the sequencer's thread")?;
+        keeper::start(&log.shared, &journal);
+        Ok(log)
+    }
+
+    fn build(config: &LogConfig, metrics: Arc<Metrics>, opened: Option<Opened>) -> (Self, Sequencer) {
         let ingress_events = config.ingress_events.get();
         let (ingress, appends) = mpsc::channel(ingress_events.min(Semaphore::MAX_PERMITS));
         let (commits, commit_queue) = mpsc::channel(config.commit_slots.max(1));
+        let mut dedup = Dedup::new(config.dedup_window(), config.dedup_events);
+        let (mut epoch, mut seq, mut journal, mut writer) = (Uuid::now_v7(), 0, None, None);
+        if let Some(opened) = opened {
+            (epoch, seq) = (opened.epoch, opened.head);
+            (journal, writer) = (Some(opened.journal), Some(opened.writer));
+            let now = Instant::now();
+            for event in opened.recent {
+                let at = now.checked_sub(event.age).unwrap_or(now);
+                dedup.remember(event.source.as_deref(), &event.event_id, event.seq, at);
+            }
+        }
         let shared = Arc::new(Shared {
-            epoch: Uuid::now_v7(),
-            tail: Tail::new(config.buffer_size.get(), config.buffer_bytes),
-            head: watch::Sender::new(Head { seq: 0, closed: false }),
+            epoch,
+            tail: Tail::new(config.buffer_size.get(), config.buffer_bytes, seq),
+            journal,
+            head: watch::Sender::new(Head { seq, closed: false }),
             ingress,
             queued: Budget::new(ingress_events, config.ingress_bytes),
             commits,
             phase: watch::Sender::new(Phase::Open),
             metrics,
         });
-        tokio::spawn(sequencer::run(shared.clone(), appends, commit_queue));
-        Self { shared }
+        let sequencer = Sequencer { shared: shared.clone(), appends, commits: commit_queue, dedup, writer };
+        (Self { shared }, sequencer)
     }
 
     /// Names this run of numbering: a seq means something only together with it.
@@ -173,7 +176,12 @@ impl Log {
 
     /// The first seq that is still there.
     pub fn oldest(&self) -> u64 {
-        self.shared.tail.oldest()
+        self.shared.journal.as_ref().map_or_else(|| self.shared.tail.oldest(), Journal::oldest)
+    }
+
+    /// What it is written to; none in memory.
+    pub fn journal(&self) -> Option<&Journal> {
+        self.shared.journal.as_ref()
     }
 
     /// The numbers that this log, and what reads it, counts into.
@@ -186,25 +194,17 @@ impl Log {
     /// # Errors
     /// At once, if there is no room or the log has stopped; then none of the events is taken.
     pub fn try_append(&self, events: Vec<Arc<Event>>) -> Result<(), AppendError> {
-        self.enqueue(events, None)
+        self.enqueue(events, false, None)
     }
 
-    /// Hands events to the sequencer and waits until they are in the log; returns the last one's seq, the others
-    /// precede it without a gap. Waits for the sequencer only, never for a consumer (I1).
+    /// Hands events to the sequencer: once this returns, they will be in the log whether or not anybody waits, unless the
+    /// journal fails. `identified`: some have an id that their publisher gave them, so they may have come before.
     ///
     /// # Errors
     /// At once, if there is no room or the log has stopped; then none of the events is taken.
-    pub async fn append(&self, events: Vec<Arc<Event>>) -> Result<u64, AppendError> {
-        self.submit(events)?.seq().await
-    }
-
-    /// The first half of [`Log::append`]: once it returns, the events will be in the log whether or not anybody waits.
-    ///
-    /// # Errors
-    /// As [`Log::append`].
-    pub fn submit(&self, events: Vec<Arc<Event>>) -> Result<Submitted, AppendError> {
+    pub fn append(&self, events: Vec<Arc<Event>>, identified: bool) -> Result<Submitted, AppendError> {
         let (ack, done) = oneshot::channel();
-        self.enqueue(events, Some(ack))?;
+        self.enqueue(events, identified, Some(ack))?;
         Ok(Submitted { done })
     }
 
@@ -216,14 +216,19 @@ impl Log {
         self.shared.queued.check(events.len(), weight(events))
     }
 
-    fn enqueue(&self, events: Vec<Arc<Event>>, ack: Option<oneshot::Sender<u64>>) -> Result<(), AppendError> {
+    fn enqueue(
+        &self,
+        events: Vec<Arc<Event>>,
+        identified: bool,
+        ack: Option<oneshot::Sender<Result<Seqs, AppendError>>>,
+    ) -> Result<(), AppendError> {
         let shared = &*self.shared;
         if *shared.phase.borrow() != Phase::Open {
             return Err(AppendError::Stopped);
         }
         let (count, bytes) = (events.len(), weight(&events));
         shared.queued.take(count, bytes)?;
-        shared.ingress.try_send(Append { events, bytes, ack }).map_err(|error| {
+        shared.ingress.try_send(Append { events, bytes, identified, ack }).map_err(|error| {
             // Told like an append: whoever waits for the queue to be empty must hear of this too.
             shared.head.send_modify(|_| shared.queued.give_back(count, bytes));
             match error {
@@ -237,12 +242,31 @@ impl Log {
     /// it never waits behind publishers (I5).
     ///
     /// # Errors
-    /// Whatever `apply` found: then the events are not in the log.
+    /// Whatever `apply` found, or the journal: then the events are not in the log.
     pub async fn commit(&self, events: Vec<Arc<Event>>, apply: Apply) -> Result<(), CommitError> {
+        self.send(events, apply, Purpose::Call).await
+    }
+
+    /// As [`Log::commit`], for the hub's own events and what goes with them. In memory only the events matter.
+    ///
+    /// # Errors
+    /// If the journal cannot be written, or the log has ended.
+    pub async fn record(&self, events: Vec<Arc<Event>>, changes: Vec<Change>) -> Result<(), CommitError> {
+        if self.shared.journal.is_none() && events.is_empty() {
+            return Ok(());
+        }
+        self.send(events, Box::new(|| Ok(Applied { changes, undo: None })), Purpose::Own).await
+    }
+
+    async fn tidy(&self) -> Result<(), CommitError> {
+        self.send(Vec::new(), Box::new(|| Ok(Applied::default())), Purpose::Tidy).await
+    }
+
+    async fn send(&self, events: Vec<Arc<Event>>, apply: Apply, purpose: Purpose) -> Result<(), CommitError> {
         let (ack, done) = oneshot::channel();
-        let commit = Commit { events, apply, ack };
+        let commit = Commit { events, apply, purpose, ack };
         self.shared.commits.send(commit).await.map_err(|_| CommitError::Stopped)?;
-        Ok(done.await.map_err(|_| CommitError::Stopped)??)
+        done.await.map_err(|_| CommitError::Stopped)?
     }
 
     /// A cursor whose next event is `from` (at least 1).
@@ -300,28 +324,12 @@ impl Log {
     }
 }
 
-/// Events on their way into the log.
-#[derive(Debug)]
-pub struct Submitted {
-    done: oneshot::Receiver<u64>,
-}
-
-impl Submitted {
-    /// The last one's seq, once they are in the log.
-    ///
-    /// # Errors
-    /// Only if the hub ends meanwhile.
-    pub async fn seq(self) -> Result<u64, AppendError> {
-        self.done.await.map_err(|_| AppendError::Stopped)
-    }
-}
-
 fn weight(events: &[Arc<Event>]) -> usize {
     events.iter().map(|event| event.weight()).sum()
 }
 
 /// Why a call's effects were not committed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CommitError {
     /// See [`Conflict`]: run the call again.
     #[error(transparent)]
@@ -329,42 +337,7 @@ pub enum CommitError {
     /// The log has been closed.
     #[error("the hub is stopping")]
     Stopped,
-}
-
-/// How much may wait for the sequencer, in events and in bytes.
-#[derive(Debug)]
-struct Budget {
-    events: AtomicUsize,
-    bytes: AtomicUsize,
-    max_events: usize,
-    max_bytes: usize,
-}
-
-impl Budget {
-    fn new(max_events: usize, max_bytes: usize) -> Self {
-        Self { events: AtomicUsize::new(0), bytes: AtomicUsize::new(0), max_events, max_bytes }
-    }
-
-    fn check(&self, events: usize, bytes: usize) -> Result<(), AppendError> {
-        let fits = events <= self.max_events && bytes <= self.max_bytes;
-        if fits { Ok(()) } else { Err(AppendError::TooLarge { events, bytes }) }
-    }
-
-    fn take(&self, events: usize, bytes: usize) -> Result<(), AppendError> {
-        self.check(events, bytes)?;
-        if self.events.fetch_add(events, Relaxed) + events > self.max_events {
-            self.events.fetch_sub(events, Relaxed);
-            return Err(AppendError::Full);
-        }
-        if self.bytes.fetch_add(bytes, Relaxed) + bytes > self.max_bytes {
-            self.give_back(events, bytes);
-            return Err(AppendError::Full);
-        }
-        Ok(())
-    }
-
-    fn give_back(&self, events: usize, bytes: usize) {
-        self.events.fetch_sub(events, Relaxed);
-        self.bytes.fetch_sub(bytes, Relaxed);
-    }
+    /// The journal did not take them; nothing of them is true.
+    #[error(transparent)]
+    Journal(WriteError),
 }

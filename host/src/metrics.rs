@@ -192,6 +192,8 @@ macro_rules! metrics {
         #[derive(Debug, Default)]
         pub struct Metrics {
             $(#[doc = $help] pub $field: $kind,)+
+            /// How long transactions of the journal take, in microseconds.
+            pub journal_commit_us: Histogram,
         }
 
         impl Metrics {
@@ -201,6 +203,9 @@ macro_rules! metrics {
                     out.family($name, &stringify!($kind).to_ascii_lowercase(), $help);
                     out.sample($name, &[], self.$field.get());
                 )+
+                let name = "busway_journal_commit_seconds";
+                out.family(name, "summary", "How long transactions of the journal take.");
+                out.summary(name, &[], &self.journal_commit_us, 1e-6);
             }
         }
     };
@@ -213,11 +218,19 @@ metrics! {
     rejected_full: Counter, "busway_events_rejected_full_total", "Events refused because the ingress queue was full.";
     rejected_admission: Counter, "busway_events_rejected_admission_total", "Events refused by an admission filter.";
     rejected_stopped: Counter, "busway_events_rejected_stopped_total", "Events refused because the hub was stopping.";
+    rejected_journal: Counter, "busway_events_rejected_journal_total", "Events refused because the journal could not be written.";
+    events_duplicate: Counter, "busway_events_duplicate_total", "Events that had been published before and were not stored again.";
+    dedup_forgotten: Counter, "busway_dedup_forgotten_total", "Identities of events forgotten before the dedup window was over, because there were too many.";
     events_internal: Counter, "busway_events_internal_total", "Events that the hub itself published (ws.*, plugin.*, system.*).";
     internal_dropped: Counter, "busway_events_internal_dropped_total", "Events of the hub itself that found the ingress queue full.";
     events_emitted: Counter, "busway_events_emitted_total", "Events that plugins emitted, committed with their call.";
     commits: Counter, "busway_commits_total", "Handler calls whose effects were committed.";
     commit_conflicts: Counter, "busway_commit_conflicts_total", "Commits refused because another call had changed what they read; the call ran again.";
+    journal_commits: Counter, "busway_journal_commits_total", "Transactions of the journal.";
+    journal_errors: Counter, "busway_journal_errors_total", "Transactions and checkpoints of the journal that failed.";
+    journal_read: Counter, "busway_journal_events_read_total", "Events read from the journal by consumers behind the tail.";
+    journal_damaged: Counter, "busway_journal_events_damaged_total", "Events that consumers could not read from the journal.";
+    journal_retired: Counter, "busway_journal_events_retired_total", "Events that retention removed.";
     tail_evicted: Counter, "busway_tail_evicted_total", "Events that left the tail because it was full.";
     cursor_gaps: Counter, "busway_cursor_gaps_total", "Times a cursor fell behind what the log still holds.";
     cursor_missed: Counter, "busway_cursor_missed_total", "Events that cursors missed in those gaps.";

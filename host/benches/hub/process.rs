@@ -76,6 +76,7 @@ impl Server {
 /// What the child does: a hub as `busway serve` runs it, until its parent is gone.
 pub(crate) fn serve(dir: &Path) {
     let mut config = Config::default();
+    config.journal.memory = true;
     config.http.listen = SocketAddr::from(([127, 0, 0, 1], 0));
     config.plugins.dir = dir.to_owned();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");

@@ -28,6 +28,8 @@ pub struct Stats {
     pub events_sent: u64,
     /// Events of publishers that were refused, by reason.
     pub events_rejected: Rejected,
+    /// Events of publishers that had come before and were not stored again.
+    pub events_duplicate: u64,
     /// Events that plugins emitted.
     pub events_emitted: u64,
     /// Events of the hub itself.
@@ -51,6 +53,8 @@ pub struct Rejected {
     pub admission: u64,
     /// The hub was stopping.
     pub stopped: u64,
+    /// The journal could not be written.
+    pub journal: u64,
 }
 
 impl Stats {
@@ -72,7 +76,9 @@ impl Stats {
                 full: metrics.rejected_full.get(),
                 admission: metrics.rejected_admission.get(),
                 stopped: metrics.rejected_stopped.get(),
+                journal: metrics.rejected_journal.get(),
             },
+            events_duplicate: metrics.events_duplicate.get(),
             events_emitted: metrics.events_emitted.get(),
             events_internal: metrics.events_internal.get(),
             subscribers: metrics.subscribers.get(),

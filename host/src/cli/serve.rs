@@ -18,6 +18,12 @@ pub(super) struct ServeArgs {
     /// Directory whose .wasm files are the plugins; overrides the configuration.
     #[arg(long, value_name = "DIR")]
     pub(super) plugins: Option<PathBuf>,
+    /// Directory of the journal; overrides the configuration.
+    #[arg(long, value_name = "DIR", conflicts_with = "memory")]
+    pub(super) data: Option<PathBuf>,
+    /// Keep everything in memory: no journal, and what happened ends with the hub.
+    #[arg(long)]
+    pub(super) memory: bool,
     /// Address to listen on; overrides the configuration.
     #[arg(long, value_name = "ADDR")]
     pub(super) listen: Option<SocketAddr>,
@@ -38,11 +44,20 @@ pub(super) async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
     if let Some(plugins) = args.plugins {
         config.plugins.dir = plugins;
     }
+    if let Some(data) = args.data {
+        (config.journal.dir, config.journal.memory) = (data, false);
+    }
+    config.journal.memory |= args.memory;
     allow_files(&config);
     let mut signals = Signals::new()?;
     let dir = config.plugins.dir.clone();
+    let journal = match config.journal.memory {
+        true => "events in memory".to_owned(),
+        false => format!("events in {}/", config.journal.dir.display()),
+    };
     let hub = Hub::start(config).await?;
-    note(format_args!("listening on http://{}, plugins from {}/; ctrl-c ends it", hub.addr(), dir.display()));
+    let addr = hub.addr();
+    note(format_args!("listening on http://{addr}, plugins from {}/, {journal}; ctrl-c ends it", dir.display()));
     tokio::select! {
         () = hub.ready() => {}
         () = signals.next() => return stop(hub, signals).await,

@@ -79,6 +79,8 @@ fn read_events(body: &[u8]) -> Result<Vec<NewEvent>, Problem> {
 
 /// A page ends after so many bytes of events, though more were asked for: it is held until the client has read it.
 const PAGE_BYTES: usize = 1 << 20;
+/// Nor does one page look further than this through what does not match.
+const PAGE_LOOKS: u64 = 65_536;
 
 #[derive(Serialize)]
 pub(super) struct Page {
@@ -114,6 +116,7 @@ pub(super) async fn read(State(app): State<Arc<App>>, RawQuery(query): RawQuery)
     let question = query.question(&app.questions)?;
 
     let mut cursor = log.cursor(start.from.unwrap_or_else(|| log.oldest()));
+    let first = cursor.position();
     let mut page = Page {
         epoch: log.epoch().to_string(),
         events: Vec::new(),
@@ -125,7 +128,8 @@ pub(super) async fn read(State(app): State<Arc<App>>, RawQuery(query): RawQuery)
     let mut bytes = 0;
     while page.events.len() < limit
         && bytes < PAGE_BYTES
-        && let Some(step) = cursor.try_next()
+        && cursor.position() - first < PAGE_LOOKS
+        && let Some(step) = cursor.read().await
     {
         match step {
             Step::Gap(gap) if page.events.is_empty() => page.missed = Some(gap.into()),

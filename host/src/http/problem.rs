@@ -3,6 +3,7 @@
 use crate::{
     bus::{MAX_TIMEOUT_MS, PublishError, RequestError},
     event::EventError,
+    journal::WriteError,
     log::AppendError,
     plugin::registry::CommandError,
     question::QuestionError,
@@ -119,6 +120,14 @@ impl From<PublishError> for Problem {
             PublishError::Append(AppendError::Full) => Self::new(429, code, detail).retry_after("1"),
             PublishError::Append(AppendError::TooLarge { .. }) => Self::new(413, code, detail),
             PublishError::Append(AppendError::Stopped) => Self::new(503, code, detail).retry_after("5"),
+            PublishError::Append(AppendError::Journal(WriteError::Full)) => {
+                Self::new(507, code, detail).retry_after("5")
+            }
+            PublishError::Append(AppendError::Journal(WriteError::Unavailable(_))) => {
+                Self::new(503, code, detail).retry_after("1")
+            }
+            // No time after which it would work: somebody has to look.
+            PublishError::Append(AppendError::Journal(WriteError::ReadOnly(_))) => Self::new(503, code, detail),
             // The routes always wait.
             PublishError::MustWait => Self::new(500, code, detail),
         }

@@ -32,12 +32,13 @@ pub(super) async fn health() -> &'static str {
 }
 
 pub(super) async fn ready(State(app): State<Arc<App>>) -> Response {
-    let ready = *app.ready.borrow();
-    match ready {
+    let ready = app.ready.borrow().map_err(|reason| json!({"ready": false, "reason": reason}));
+    // What cannot be written can still be read: the reason says so.
+    let trouble = app.bus.log().journal().and_then(|journal| journal.trouble().borrow().clone());
+    let trouble = trouble.map(|error| json!({"ready": false, "code": error.code(), "reason": error.to_string()}));
+    match ready.and(trouble.map_or(Ok(()), Err)) {
         Ok(()) => Json(json!({"ready": true})).into_response(),
-        Err(reason) => {
-            (StatusCode::SERVICE_UNAVAILABLE, Json(json!({"ready": false, "reason": reason}))).into_response()
-        }
+        Err(body) => (StatusCode::SERVICE_UNAVAILABLE, Json(body)).into_response(),
     }
 }
 

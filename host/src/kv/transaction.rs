@@ -2,7 +2,6 @@
 
 use super::{Entry, KvError, MAX_KEY_BYTES, MAX_KEYS_LISTED, MAX_KEYS_TOUCHED, Namespace, State};
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry as MapEntry;
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -126,7 +125,7 @@ impl Transaction {
     ///
     /// # Errors
     /// [`Conflict`] if something did, or if there is no longer room for the writes: run again, it will learn why.
-    pub fn commit(self) -> Result<(), Conflict> {
+    pub fn commit(self) -> Result<Committed, Conflict> {
         let mut state = self.namespace.lock();
         let version = |entry: Option<&Entry>| entry.map(|entry| entry.version);
         let unchanged = self.reads.iter().all(|(key, read)| version(state.entries.get(key)) == version(read.as_ref()))
@@ -134,15 +133,24 @@ impl Transaction {
         if !unchanged {
             return Err(Conflict);
         }
-        if self.writes.is_empty() {
-            return Ok(());
-        }
         let (bytes, keys) = self.after(&state);
-        if bytes > self.namespace.quota.bytes || keys > self.namespace.quota.keys {
+        let written = !self.writes.is_empty();
+        if written && (bytes > self.namespace.quota.bytes || keys > self.namespace.quota.keys) {
             return Err(Conflict);
         }
-        state.apply(self.writes, bytes);
-        Ok(())
+        let bytes_before = state.bytes;
+        let (mut writes, mut before) = (Vec::with_capacity(self.writes.len()), Vec::with_capacity(self.writes.len()));
+        if written {
+            state.version += 1;
+        }
+        for (key, write) in self.writes {
+            let entry = write.value.clone().map(|value| Entry { value, version: state.version });
+            before.push((key.clone(), state.put(key.clone(), entry)));
+            writes.push((key, write.value));
+        }
+        state.bytes = bytes;
+        drop(state);
+        Ok(Committed { namespace: self.namespace, writes, before, bytes_before })
     }
 
     fn write(&mut self, key: &str, value: Option<&[u8]>) -> Result<(), KvError> {
@@ -199,27 +207,44 @@ impl Growth {
 }
 
 impl State {
-    fn apply(&mut self, writes: BTreeMap<String, Write>, bytes: usize) {
-        let mut reshaped = false;
-        self.version += 1;
-        for (key, write) in writes {
-            let Some(value) = write.value else {
-                reshaped |= self.entries.remove(&key).is_some();
-                continue;
-            };
-            let entry = Entry { value, version: self.version };
-            match self.entries.entry(key) {
-                MapEntry::Occupied(mut old) => drop(old.insert(entry)),
-                MapEntry::Vacant(place) => {
-                    place.insert(entry);
-                    reshaped = true;
-                }
-            }
-        }
-        if reshaped {
+    /// Puts an entry, or nothing, in the place of what is there, and gives that.
+    fn put(&mut self, key: String, entry: Option<Entry>) -> Option<Entry> {
+        let there = entry.is_some();
+        let before = match entry {
+            Some(entry) => self.entries.insert(key, entry),
+            None => self.entries.remove(&key),
+        };
+        if before.is_some() != there {
             self.shape = self.version;
         }
-        self.bytes = bytes;
+        before
+    }
+}
+
+/// What a commit changed.
+#[derive(Debug)]
+pub struct Committed {
+    namespace: Arc<Namespace>,
+    /// By key, the new value; none where the key was removed.
+    pub writes: Vec<(String, Option<Arc<[u8]>>)>,
+    before: Vec<(String, Option<Entry>)>,
+    bytes_before: usize,
+}
+
+impl Committed {
+    /// Takes it back; everything committed after it has to be taken back before. Who has read of it meanwhile will find a
+    /// conflict.
+    pub fn undo(self) {
+        if self.before.is_empty() {
+            return;
+        }
+        let mut state = self.namespace.lock();
+        // Never the same twice: a version that was seen and taken back is no later one.
+        state.version += 1;
+        for (key, entry) in self.before {
+            state.put(key, entry);
+        }
+        state.bytes = self.bytes_before;
     }
 }
 
@@ -266,7 +291,8 @@ mod tests {
         let space = namespace(Quota::default());
         let (mut first, mut second) = (space.begin(), space.begin());
         assert_eq!((first.increment("n", 1).unwrap(), second.increment("n", 1).unwrap()), (1, 1));
-        assert_eq!((first.commit(), second.commit()), (Ok(()), Err(Conflict)));
+        assert!(first.commit().is_ok());
+        assert_eq!(second.commit().unwrap_err(), Conflict);
         let mut again = space.begin();
         assert_eq!(again.increment("n", 1).unwrap(), 2);
         again.commit().unwrap();
@@ -281,7 +307,7 @@ mod tests {
         let mut maker = space.begin();
         maker.set("k1", b"").unwrap();
         maker.commit().unwrap();
-        assert_eq!(counter.commit(), Err(Conflict));
+        assert_eq!(counter.commit().unwrap_err(), Conflict);
     }
 
     #[test]
@@ -322,7 +348,7 @@ mod tests {
         let mut second = space.begin();
         second.set("d", b"12345678").unwrap();
         first.commit().unwrap();
-        assert_eq!(second.commit(), Err(Conflict));
+        assert_eq!(second.commit().unwrap_err(), Conflict);
         assert_eq!(space.size(), super::super::Size { bytes: 4, keys: 2 });
         assert!(matches!(space.begin().set("", b""), Err(KvError::Key(0))));
         assert!(matches!(space.begin().get(&"k".repeat(257)), Err(KvError::Key(257))));

@@ -4,9 +4,9 @@ use super::{
     Head, Shared,
     tail::{Batch, Read},
 };
-use crate::event::Event;
+use crate::{event::Event, journal::Found};
 use std::sync::Arc;
-use tokio::sync::watch;
+use tokio::{sync::watch, task::JoinHandle};
 
 /// Seqs that are gone before the cursor got to them, both ends included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,12 +58,14 @@ pub struct Cursor {
     shared: Arc<Shared>,
     next: u64,
     head: watch::Receiver<Head>,
+    /// A read of the journal under way. Kept here: whoever stops waiting for it comes back to it.
+    reading: Option<JoinHandle<Found>>,
 }
 
 impl Cursor {
     pub(super) fn new(shared: Arc<Shared>, next: u64) -> Self {
         let head = shared.head.subscribe();
-        Self { shared, next, head }
+        Self { shared, next, head, reading: None }
     }
 
     /// The seq that it gives next.
@@ -77,7 +79,7 @@ impl Cursor {
         loop {
             // Seen before reading: whatever is appended after it wakes the wait below.
             let closed = self.head.borrow_and_update().closed;
-            if let Some(step) = self.try_next() {
+            if let Some(step) = self.read().await {
                 return Some(step);
             }
             if closed || self.head.changed().await.is_err() {
@@ -86,22 +88,49 @@ impl Cursor {
         }
     }
 
-    /// What comes next, if it is there.
-    pub fn try_next(&mut self) -> Option<Step> {
-        match self.shared.tail.read(self.next) {
-            Read::Batch(batch) => {
-                let skip = (self.next - batch.first()) as usize;
-                self.next = batch.last() + 1;
-                Some(Step::Events(Chunk { batch, skip }))
+    /// What comes next, if it is there. Dropping the future loses nothing.
+    pub async fn read(&mut self) -> Option<Step> {
+        loop {
+            let tail_begins = match self.shared.tail.read(self.next) {
+                Read::Batch(batch) => return Some(self.take(batch)),
+                Read::Evicted(oldest) => oldest,
+                Read::AtHead => return None,
+            };
+            let Some(journal) = self.shared.journal.clone() else { return Some(self.gap(tail_begins - 1)) };
+            let oldest = journal.oldest();
+            if self.next < oldest {
+                self.reading = None;
+                return Some(self.gap(oldest - 1));
             }
-            Read::Evicted(oldest) => {
-                let gap = Gap { from: self.next, to: oldest - 1 };
-                self.next = oldest;
-                self.shared.metrics.cursor_gaps.inc();
-                self.shared.metrics.cursor_missed.add(gap.missed());
-                Some(Step::Gap(gap))
+            let reading = self.reading.get_or_insert_with(|| {
+                let from = self.next;
+                tokio::spawn(async move { journal.events(from, tail_begins - 1).await })
+            });
+            let found = reading.await;
+            self.reading = None;
+            match found {
+                Ok(Found::Events(events)) => return Some(self.take(Batch::of(events))),
+                // Retention was faster.
+                Ok(Found::Damaged(_))
+                    if self.shared.journal.as_ref().is_some_and(|journal| journal.oldest() > self.next) => {}
+                Ok(Found::Damaged(span)) => return Some(self.gap(span.to)),
+                // The runtime ends, and with it whoever asked.
+                Err(_) => return None,
             }
-            Read::AtHead => None,
         }
+    }
+
+    fn take(&mut self, batch: Arc<Batch>) -> Step {
+        let skip = (self.next - batch.first()) as usize;
+        self.next = batch.last() + 1;
+        Step::Events(Chunk { batch, skip })
+    }
+
+    fn gap(&mut self, to: u64) -> Step {
+        let gap = Gap { from: self.next, to };
+        self.next = to + 1;
+        self.shared.metrics.cursor_gaps.inc();
+        self.shared.metrics.cursor_missed.add(gap.missed());
+        Step::Gap(gap)
     }
 }

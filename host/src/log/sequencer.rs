@@ -1,51 +1,110 @@
-//! The only writer of the log: one task that takes what waits, gives each event its seq and puts it on the tail.
+//! The only writer of the log: takes what waits, gives each event its seq, has the journal write it, and puts it on the tail.
 //!
-//! Whatever waits is one round: one lock of the tail, one announcement of the head; with a journal, one transaction.
+//! Whatever waits is one round: one transaction of the journal, one lock of the tail, one announcement of the head. With a
+//! journal the sequencer is a thread, since the disk blocks it; in memory it is a task.
 
-use super::{Append, Commit, Phase, Shared, tail::Batch};
-use crate::event::Event;
-use std::sync::Arc;
-use tokio::sync::mpsc::Receiver;
+use super::{
+    AppendError, CommitError, Conflict, Phase, Shared,
+    dedup::Dedup,
+    message::{Append, Applied, Commit, Purpose, Seqs, Undo},
+    tail::Batch,
+};
+use crate::{
+    event::Event,
+    journal::{Change, WriteError, Writer},
+};
+use std::{io, sync::Arc};
+use tokio::sync::{mpsc::Receiver, oneshot};
 
 /// Most appends and most commits of one round: a round is what consumers get at once, so it bounds their latency.
 const ROUND: usize = 256;
 
-pub(super) async fn run(shared: Arc<Shared>, mut appends: Receiver<Append>, mut commits: Receiver<Commit>) {
-    // However this task ends, whoever follows the head is told.
-    let closing = Closing(shared);
-    let shared = &*closing.0;
-    let mut phase = shared.phase.subscribe();
-    let (mut new_appends, mut new_commits) = (Vec::with_capacity(ROUND), Vec::with_capacity(ROUND));
-    loop {
-        let now = *phase.borrow_and_update();
-        if now >= Phase::Draining {
-            appends.close();
+/// What the sequencer alone has.
+pub(super) struct Sequencer {
+    pub(super) shared: Arc<Shared>,
+    pub(super) appends: Receiver<Append>,
+    pub(super) commits: Receiver<Commit>,
+    pub(super) dedup: Dedup,
+    pub(super) writer: Option<Writer>,
+}
+
+impl Sequencer {
+    pub(super) fn spawn(self) -> io::Result<()> {
+        if self.writer.is_none() {
+            tokio::spawn(self.run());
+            return Ok(());
         }
-        if now == Phase::Closed {
-            commits.close();
+        let runtime = tokio::runtime::Handle::current();
+        let run = move || runtime.block_on(self.run());
+        std::thread::Builder::new().name("busway-sequencer".into()).spawn(run).map(drop)
+    }
+
+    async fn run(mut self) {
+        // However this ends, whoever follows the head is told.
+        let closing = Closing(self.shared.clone());
+        let mut phase = closing.0.phase.subscribe();
+        let (mut appends, mut commits) = (Vec::with_capacity(ROUND), Vec::with_capacity(ROUND));
+        loop {
+            let now = *phase.borrow_and_update();
+            if now >= Phase::Draining {
+                self.appends.close();
+            }
+            if now == Phase::Closed {
+                self.commits.close();
+            }
+            let waiting = tokio::select! {
+                biased;
+                n = self.commits.recv_many(&mut commits, ROUND), if !(self.commits.is_closed() && self.commits.is_empty()) => n,
+                n = self.appends.recv_many(&mut appends, ROUND), if !(self.appends.is_closed() && self.appends.is_empty()) => n,
+                _ = phase.changed(), if now < Phase::Closed => 0,
+                else => break,
+            };
+            if waiting == 0 {
+                continue;
+            }
+            // Neither queue may starve the other: take what waits in both.
+            while appends.len() < ROUND
+                && let Ok(append) = self.appends.try_recv()
+            {
+                appends.push(append);
+            }
+            while commits.len() < ROUND
+                && let Ok(commit) = self.commits.try_recv()
+            {
+                commits.push(commit);
+            }
+            self.round(&mut appends, &mut commits);
         }
-        let waiting = tokio::select! {
-            biased;
-            n = commits.recv_many(&mut new_commits, ROUND), if !(commits.is_closed() && commits.is_empty()) => n,
-            n = appends.recv_many(&mut new_appends, ROUND), if !(appends.is_closed() && appends.is_empty()) => n,
-            _ = phase.changed(), if now < Phase::Closed => 0,
-            else => break,
+        // Whole on disk before anybody hears that the log has ended.
+        drop(self.writer.take());
+    }
+
+    fn round(&mut self, appends: &mut Vec<Append>, commits: &mut Vec<Commit>) {
+        let mut round = Round::new(self.shared.head.borrow().seq + 1);
+        let mut tidy = false;
+        for commit in commits.drain(..) {
+            tidy |= commit.purpose == Purpose::Tidy;
+            round.commit(&self.shared, commit);
+        }
+        for append in appends.drain(..) {
+            round.append(&mut self.dedup, append);
+        }
+        let forgotten = self.dedup.forget();
+        self.shared.metrics.dedup_forgotten.add(forgotten);
+        let written = match &mut self.writer {
+            Some(writer) => writer.commit(&round.events, &round.changes),
+            None => Ok(()),
         };
-        if waiting == 0 {
-            continue;
+        match written {
+            Ok(()) => round.finish(&self.shared),
+            Err(error) => {
+                self.dedup.take_back(round.remembered);
+                round.fail(&self.shared, &error);
+            }
         }
-        // Neither queue may starve the other: take what waits in both.
-        while new_appends.len() < ROUND
-            && let Ok(append) = appends.try_recv()
-        {
-            new_appends.push(append);
+        if tidy && let Some(writer) = &mut self.writer {
+            writer.tidy();
         }
-        while new_commits.len() < ROUND
-            && let Ok(commit) = commits.try_recv()
-        {
-            new_commits.push(commit);
-        }
-        round(shared, &mut new_appends, &mut new_commits);
     }
 }
 
@@ -57,63 +116,142 @@ impl Drop for Closing {
     }
 }
 
-fn round(shared: &Shared, appends: &mut Vec<Append>, commits: &mut Vec<Commit>) {
-    let mut writer = Writer { next: shared.head.borrow().seq + 1, events: Vec::new() };
-    let mut committed = Vec::with_capacity(commits.len());
-    for commit in commits.drain(..) {
-        let result = (commit.apply)();
-        if result.is_ok() {
-            shared.metrics.commits.inc();
-            shared.metrics.events_emitted.add(commit.events.len() as u64);
-            writer.take(commit.events);
-        } else {
-            shared.metrics.commit_conflicts.inc();
-        }
-        committed.push((commit.ack, result));
-    }
-    let mut acks = Vec::with_capacity(appends.len());
-    let mut taken = (0, 0);
-    for append in appends.drain(..) {
-        taken = (taken.0 + append.events.len(), taken.1 + append.bytes);
-        writer.take(append.events);
-        acks.extend(append.ack.map(|ack| (ack, writer.next - 1)));
-    }
-    writer.finish(shared, taken);
-    // Acknowledged only now that consumers can see them. A publisher that has gone away does not matter.
-    for (ack, seq) in acks {
-        let _ = ack.send(seq);
-    }
-    for (ack, result) in committed {
-        let _ = ack.send(result);
-    }
-}
+type CommitAck = oneshot::Sender<Result<(), CommitError>>;
+type AppendAck = oneshot::Sender<Result<Seqs, AppendError>>;
 
-struct Writer {
+/// What becomes true at once, or not at all.
+struct Round {
     next: u64,
     events: Vec<Arc<Event>>,
+    changes: Vec<Change>,
+    undo: Vec<Undo>,
+    calls: u64,
+    emitted: u64,
+    own: u64,
+    committed: Vec<CommitAck>,
+    conflicts: Vec<CommitAck>,
+    appended: Vec<(AppendAck, Seqs)>,
+    /// Events and bytes that leave the ingress queue.
+    taken: (usize, usize),
+    duplicates: u64,
+    /// Identities that are to be forgotten if it fails.
+    remembered: usize,
 }
 
-impl Writer {
-    fn take(&mut self, events: Vec<Arc<Event>>) {
-        for mut event in events {
-            // The only reference until now, so this writes in place; a clone would be as correct.
-            Arc::make_mut(&mut event).seq = self.next;
-            self.next += 1;
-            self.events.push(event);
+impl Round {
+    fn new(next: u64) -> Self {
+        Self {
+            next,
+            events: Vec::new(),
+            changes: Vec::new(),
+            undo: Vec::new(),
+            calls: 0,
+            emitted: 0,
+            own: 0,
+            committed: Vec::new(),
+            conflicts: Vec::new(),
+            appended: Vec::new(),
+            taken: (0, 0),
+            duplicates: 0,
+            remembered: 0,
         }
     }
 
-    fn finish(self, shared: &Shared, (events, bytes): (usize, usize)) {
-        if self.events.is_empty() {
-            return;
+    fn commit(&mut self, shared: &Shared, commit: Commit) {
+        match (commit.apply)() {
+            Ok(Applied { changes, undo }) => {
+                self.changes.extend(changes);
+                self.undo.extend(undo);
+                let events = commit.events.len() as u64;
+                match commit.purpose {
+                    Purpose::Call => (self.calls, self.emitted) = (self.calls + 1, self.emitted + events),
+                    Purpose::Own | Purpose::Tidy => self.own += events,
+                }
+                commit.events.into_iter().for_each(|event| self.number(event));
+                self.committed.push(commit.ack);
+            }
+            Err(Conflict) => {
+                shared.metrics.commit_conflicts.inc();
+                self.conflicts.push(commit.ack);
+            }
         }
-        shared.metrics.events_accepted.add(self.events.len() as u64);
-        let evicted = shared.tail.push(Batch::split(self.events, shared.tail.largest_batch()));
-        shared.metrics.tail_evicted.add(evicted);
-        shared.head.send_modify(|head| {
-            head.seq = self.next - 1;
-            // Under the head's lock: who sees an empty queue sees the head that goes with it.
-            shared.queued.give_back(events, bytes);
-        });
+    }
+
+    fn append(&mut self, dedup: &mut Dedup, append: Append) {
+        self.taken = (self.taken.0 + append.events.len(), self.taken.1 + append.bytes);
+        let seqs = if append.identified {
+            let mut seqs = Vec::with_capacity(append.events.len());
+            for event in append.events {
+                let first = dedup.first(&event, self.next);
+                seqs.push((first.unwrap_or(self.next), first.is_some()));
+                if first.is_some() {
+                    self.duplicates += 1;
+                } else {
+                    self.remembered += 1;
+                    self.number(event);
+                }
+            }
+            Seqs::Each(seqs)
+        } else {
+            let first = self.next;
+            append.events.into_iter().for_each(|event| self.number(event));
+            Seqs::From(first)
+        };
+        self.appended.extend(append.ack.map(|ack| (ack, seqs)));
+    }
+
+    fn number(&mut self, mut event: Arc<Event>) {
+        // The only reference until now, so this writes in place; a clone would be as correct.
+        Arc::make_mut(&mut event).seq = self.next;
+        self.next += 1;
+        self.events.push(event);
+    }
+
+    fn finish(self, shared: &Shared) {
+        let metrics = &shared.metrics;
+        metrics.commits.add(self.calls);
+        metrics.events_emitted.add(self.emitted);
+        metrics.events_internal.add(self.own);
+        metrics.events_duplicate.add(self.duplicates);
+        metrics.events_accepted.add(self.events.len() as u64);
+        let (seq, (events, bytes)) = (self.next - 1, self.taken);
+        if !self.events.is_empty() || events > 0 {
+            let evicted = shared.tail.push(Batch::split(self.events, shared.tail.largest_batch()));
+            metrics.tail_evicted.add(evicted);
+            shared.head.send_modify(|head| {
+                head.seq = seq;
+                // Under the head's lock: who sees an empty queue sees the head that goes with it.
+                shared.queued.give_back(events, bytes);
+            });
+        }
+        // Acknowledged only now that consumers can see them. A publisher that has gone away does not matter.
+        for (ack, seqs) in self.appended {
+            let _ = ack.send(Ok(seqs));
+        }
+        for ack in self.committed {
+            let _ = ack.send(Ok(()));
+        }
+        conflict(self.conflicts);
+    }
+
+    /// Nothing of it is true.
+    fn fail(self, shared: &Shared, error: &WriteError) {
+        self.undo.into_iter().rev().for_each(|undo| undo());
+        let (events, bytes) = self.taken;
+        shared.metrics.rejected_journal.add(events as u64);
+        shared.head.send_modify(|_| shared.queued.give_back(events, bytes));
+        for (ack, _) in self.appended {
+            let _ = ack.send(Err(AppendError::Journal(error.clone())));
+        }
+        for ack in self.committed {
+            let _ = ack.send(Err(CommitError::Journal(error.clone())));
+        }
+        conflict(self.conflicts);
+    }
+}
+
+fn conflict(acks: Vec<CommitAck>) {
+    for ack in acks {
+        let _ = ack.send(Err(CommitError::Conflict(Conflict)));
     }
 }

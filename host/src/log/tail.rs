@@ -37,6 +37,12 @@ impl Batch {
         batches
     }
 
+    /// Events (seqs in a row) as one batch; their reader has kept its own bounds.
+    pub(super) fn of(events: Vec<Arc<Event>>) -> Arc<Self> {
+        let bytes = events.iter().map(|event| event.weight()).sum();
+        Arc::new(Self { events: events.into(), bytes })
+    }
+
     /// The events, in order of seq.
     pub fn events(&self) -> &[Arc<Event>] {
         &self.events
@@ -87,8 +93,9 @@ struct Ring {
 }
 
 impl Tail {
-    pub(super) fn new(max_events: usize, max_bytes: usize) -> Self {
-        Self { ring: Mutex::default(), max_events, max_bytes }
+    /// An empty tail, to go on after `last`.
+    pub(super) fn new(max_events: usize, max_bytes: usize, last: u64) -> Self {
+        Self { ring: Mutex::new(Ring { last, ..Ring::default() }), max_events, max_bytes }
     }
 
     /// Batches no larger than an eighth of the ring, so that making room for one never empties it.
@@ -128,7 +135,7 @@ impl Tail {
         match ring.batches.get(after) {
             Some(batch) if batch.first() <= seq => Read::Batch(batch.clone()),
             Some(batch) => Read::Evicted(batch.first()),
-            None => Read::AtHead,
+            None => Read::Evicted(ring.last + 1),
         }
     }
 
@@ -160,7 +167,7 @@ mod tests {
 
     #[test]
     fn it_never_holds_more_than_its_bound() {
-        let tail = Tail::new(10, usize::MAX);
+        let tail = Tail::new(10, usize::MAX, 0);
         let evicted = tail.push(Batch::split(events(1..=100), tail.largest_batch()));
         assert_eq!((evicted, tail.oldest()), (90, 91));
         assert!(matches!(tail.read(90), Read::Evicted(91)));
@@ -171,7 +178,7 @@ mod tests {
 
     #[test]
     fn bytes_bound_it_too_and_the_newest_batch_stays() {
-        let tail = Tail::new(1000, 1);
+        let tail = Tail::new(1000, 1, 0);
         tail.push(Batch::split(events(1..=10), 5));
         assert_eq!(tail.oldest(), 6);
     }

@@ -330,7 +330,7 @@ impl ViewCursor {
         });
         let chunk = match &mut history.chunk {
             Some(chunk) => chunk,
-            none => match history.cursor.try_next()? {
+            none => match history.cursor.read().await? {
                 Step::Gap(gap) => {
                     self.next = gap.to + 1;
                     return Some(Delivery::Gap(gap));

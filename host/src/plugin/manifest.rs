@@ -118,14 +118,30 @@ impl Default for Retry {
 }
 
 /// Where a handler without a cursor begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Start {
-    /// With what comes after it was first loaded.
+    /// `"latest"`: with what comes after it was first loaded.
     #[default]
     Latest,
-    /// With the oldest event that is retained.
+    /// `"earliest"`: with the oldest event that is retained.
     Earliest,
+    /// A number: with the event of this seq, or the oldest after it that is retained.
+    Seq(u64),
+}
+
+impl<'de> Deserialize<'de> for Start {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let expected = &"\"latest\", \"earliest\" or a seq of at least 1";
+        match Value::deserialize(deserializer)? {
+            Value::String(text) if text == "latest" => Ok(Self::Latest),
+            Value::String(text) if text == "earliest" => Ok(Self::Earliest),
+            Value::String(text) => Err(Error::invalid_value(Unexpected::Str(&text), expected)),
+            other => match other.as_u64() {
+                Some(seq) if seq > 0 => Ok(Self::Seq(seq)),
+                _ => Err(Error::invalid_value(Unexpected::Other(&other.to_string()), expected)),
+            },
+        }
+    }
 }
 
 /// What a plugin may do: only what is listed.

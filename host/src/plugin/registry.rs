@@ -5,15 +5,21 @@
 //! one that keeps faulting is put in quarantine, and both say so.
 
 mod actor;
+mod load;
 mod plugin;
 mod slot;
 
 pub use plugin::{Plugin, State, Status};
 
 use super::{Engine, EngineConfig, LoadError, Name, stats};
-use crate::{kv, metrics::Exposition};
+use crate::{
+    journal::{Change as Record, Standing},
+    kv,
+    metrics::Exposition,
+};
 use actor::{Actor, Command};
 use anyhow::Context;
+use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
@@ -43,6 +49,26 @@ impl Default for PluginsConfig {
     fn default() -> Self {
         let engine = EngineConfig::default();
         Self { dir: PathBuf::from("plugins"), max_memory: engine.max_memory, max_instances: engine.max_instances }
+    }
+}
+
+/// What is known of plugins from before, and where it is kept.
+pub struct Kept {
+    /// Their keys and values.
+    pub store: kv::Store,
+    /// How operators and faults left them.
+    pub standings: Vec<Standing>,
+    /// Keeps how they stand; an error has been logged.
+    pub save: Save,
+}
+
+/// See [`Kept`].
+pub type Save = Arc<dyn Fn(Record) -> BoxFuture<'static, ()> + Send + Sync>;
+
+impl Default for Kept {
+    fn default() -> Self {
+        let save: Save = Arc::new(|_| Box::pin(std::future::ready(())));
+        Self { store: kv::Store::new(kv::Quota::default()), standings: Vec::new(), save }
     }
 }
 
@@ -130,7 +156,7 @@ impl Registry {
     ///
     /// # Errors
     /// If the directory cannot be made or the engine cannot be set up.
-    pub fn start(config: &PluginsConfig) -> anyhow::Result<(Self, oneshot::Receiver<()>)> {
+    pub fn start(config: &PluginsConfig, kept: Kept) -> anyhow::Result<(Self, oneshot::Receiver<()>)> {
         let dir = &config.dir;
         std::fs::create_dir_all(dir).with_context(|| format!("cannot make the plugin directory {}", dir.display()))?;
         let engine = Engine::new(EngineConfig { max_memory: config.max_memory, max_instances: config.max_instances })?;
@@ -142,8 +168,7 @@ impl Registry {
             commands,
         });
         let (loaded, when_loaded) = oneshot::channel();
-        let store = kv::Store::new(kv::Quota::default());
-        tokio::spawn(Actor::new(Arc::downgrade(&shared), engine, store, dir.clone(), loaded).run(received));
+        tokio::spawn(Actor::new(Arc::downgrade(&shared), engine, kept, dir.clone(), loaded).run(received));
         Ok((Self { shared }, when_loaded))
     }
 

@@ -3,9 +3,10 @@
 use super::Job;
 use crate::{
     bus::Bus,
+    journal::Change,
     kv::Transaction,
-    log::{CommitError, Conflict},
-    plugin::{CallError, FailureKind, FaultCode, Kind, Version, registry::Plugin},
+    log::{Applied, Apply, CommitError, Conflict},
+    plugin::{CallError, Effects, FailureKind, FaultCode, Kind, Version, registry::Plugin},
 };
 use std::{sync::Arc, time::Duration};
 use tokio::sync::watch;
@@ -21,15 +22,29 @@ const CONFLICTS: u32 = 1_000;
 
 /// How a job's call ended.
 pub(super) enum Ended {
-    Done,
-    Again { pause: Duration },
-    Dead { code: &'static str, message: String },
+    /// Well, and its effects are committed.
+    Committed,
+    /// Well, and it had none.
+    Nothing,
+    Again {
+        pause: Duration,
+        code: &'static str,
+    },
+    /// Its effects could not be written, so none of it is true.
+    Postponed,
+    Dead {
+        code: &'static str,
+        message: String,
+        /// That tried last.
+        version: Option<Arc<Version>>,
+    },
 }
 
 /// One attempt: call and commit, again for as long as another call changes what this one reads (I8).
 pub(super) async fn call(
     bus: &Bus,
     plugin: &Plugin,
+    name: &Arc<str>,
     mut active: watch::Receiver<Option<Arc<Version>>>,
     job: &Job,
 ) -> Ended {
@@ -42,11 +57,15 @@ pub(super) async fn call(
             () = plugin.gone().cancelled() => None,
         };
         let Some(version) = version else {
-            return Ended::Dead { code: "gone", message: "the plugin was removed".into() };
+            // With a journal it is found again, should the plugin come back.
+            return match bus.log().journal() {
+                Some(_) => Ended::Postponed,
+                None => Ended::Dead { code: "gone", message: "the plugin was removed".into(), version: None },
+            };
         };
         // Another version than the one for which it was read may want other events.
         if version.kind() != Kind::Handler || !version.subscriptions().iter().any(|filter| filter.matches(&job.event)) {
-            return Ended::Done;
+            return Ended::Nothing;
         }
         let result = version.handle(&job.event, job.attempt).await;
         // One event, however often it is tried, is one fault: alone it puts nothing in quarantine.
@@ -55,35 +74,55 @@ pub(super) async fn call(
             Ok(effects) => effects,
             Err(error) => return failed(&version, job, error),
         };
-        let writes = effects.writes;
-        if effects.outbox.is_empty() && writes.as_ref().is_none_or(Transaction::is_read_only) {
-            return Ended::Done;
+        let Effects { outbox, writes, .. } = effects;
+        if outbox.is_empty() && writes.as_ref().is_none_or(Transaction::is_read_only) {
+            return Ended::Nothing;
         }
-        let events = effects.outbox.into_iter().map(Arc::new).collect();
-        let apply = move || writes.map_or(Ok(()), |writes| writes.commit().map_err(|_| Conflict));
-        match bus.log().commit(events, Box::new(apply)).await {
-            Ok(()) => return Ended::Done,
+        let events = outbox.into_iter().map(Arc::new).collect();
+        match bus.log().commit(events, apply(name.clone(), job.event.seq, writes)).await {
+            Ok(()) => return Ended::Committed,
             Err(CommitError::Conflict(_)) => last = Some(version),
+            Err(CommitError::Journal(_)) => return Ended::Postponed,
             Err(error @ CommitError::Stopped) => {
-                return Ended::Dead { code: "stopped", message: error.to_string() };
+                return match bus.log().journal() {
+                    Some(_) => Ended::Postponed,
+                    None => Ended::Dead { code: "stopped", message: error.to_string(), version: Some(version) },
+                };
             }
         }
     }
     let message = format!("{CONFLICTS} times another call changed what this one had read");
     match last {
         Some(version) => again(&version, job, "conflict", message, None),
-        None => Ended::Dead { code: "conflict", message },
+        None => Ended::Dead { code: "conflict", message, version: None },
     }
 }
 
-fn failed(version: &Version, job: &Job, error: CallError) -> Ended {
+/// Makes true in memory what the call wrote, and says what the journal is to know: also that this event is done.
+fn apply(plugin: Arc<str>, seq: u64, writes: Option<Transaction>) -> Apply {
+    Box::new(move || {
+        let committed = writes.map(Transaction::commit).transpose().map_err(|_| Conflict)?;
+        let writes = committed.iter().flat_map(|committed| &committed.writes);
+        let kv = |(key, value): &(String, Option<Arc<[u8]>>)| Change::Kv {
+            plugin: plugin.clone(),
+            key: key.clone(),
+            value: value.clone(),
+        };
+        let changes = writes.map(kv).chain([Change::Done { plugin: plugin.clone(), seq }]).collect();
+        let undo = committed.map(|committed| Box::new(move || committed.undo()) as crate::log::Undo);
+        Ok(Applied { changes, undo })
+    })
+}
+
+fn failed(version: &Arc<Version>, job: &Job, error: CallError) -> Ended {
     let (code, message, pause) = match error {
         CallError::Failure(failure) if failure.kind == FailureKind::Reject => {
-            return Ended::Dead { code: "reject", message: failure.message };
+            return Ended::Dead { code: "reject", message: failure.message, version: Some(version.clone()) };
         }
         // It would go round in the same circle.
         CallError::Fault(fault) if fault.code == FaultCode::Loop => {
-            return Ended::Dead { code: fault.code.as_str(), message: fault.message };
+            let (code, message) = (fault.code.as_str(), fault.message);
+            return Ended::Dead { code, message, version: Some(version.clone()) };
         }
         CallError::Failure(failure) => {
             let pause = failure.retry_after_ms.map(u64::from).map(Duration::from_millis);
@@ -95,11 +134,11 @@ fn failed(version: &Version, job: &Job, error: CallError) -> Ended {
 }
 
 /// Another try, if any is left.
-fn again(version: &Version, job: &Job, code: &'static str, message: String, pause: Option<Duration>) -> Ended {
+fn again(version: &Arc<Version>, job: &Job, code: &'static str, message: String, pause: Option<Duration>) -> Ended {
     if job.attempt >= version.manifest().retry.attempts {
-        return Ended::Dead { code, message };
+        return Ended::Dead { code, message, version: Some(version.clone()) };
     }
-    Ended::Again { pause: pause.unwrap_or_else(|| pause_before(job.attempt + 1)) }
+    Ended::Again { pause: pause.unwrap_or_else(|| pause_before(job.attempt + 1)), code }
 }
 
 /// Doubles with each attempt; up to a half is taken off by chance, so that what failed together is not tried again together

@@ -32,6 +32,18 @@ impl Order {
         }
     }
 
+    /// Takes the key of an event that waits for another try since before the lane was opened. False: it is taken, or another
+    /// event of that key waits so.
+    pub(super) fn claim(&mut self, by: Option<OrderBy>, job: &Job) -> bool {
+        let Some(key) = key(by, &job.event) else { return true };
+        if self.busy.contains_key(&key) {
+            return false;
+        }
+        self.keys.insert(job.event.seq, key.clone());
+        self.busy.insert(key, VecDeque::new());
+        true
+    }
+
     /// The next event that may be handled.
     pub(super) fn pop(&mut self) -> Option<Job> {
         self.ready.pop_front()
@@ -74,7 +86,7 @@ mod tests {
         let event = NewEvent::new("a");
         let mut event = source.map_or(event.clone(), |source| event.source(source)).admit().unwrap();
         event.seq = seq;
-        Job { event: Arc::new(event), attempt: 1 }
+        Job { event: Arc::new(event), attempt: 1, recorded: false }
     }
 
     fn ready(order: &mut Order) -> Vec<u64> {

@@ -2,14 +2,16 @@
 //! operators and faults ask for. The only place where a plugin's standing changes.
 
 use super::{
-    Change, ChangeKind, CommandError, Shared,
+    Change, ChangeKind, CommandError, Kept, Save, Shared,
+    load::{Order, load},
     plugin::{Plugin, State, Terms},
     slot::Slot,
 };
 use crate::{
+    journal::Standing,
     kv::Store,
     plugin::{
-        Engine, Hash, LoadError, Manifest, Name, Source, Version,
+        Engine, LoadError, Name, Version,
         directory::{self, Found, Picture},
         watcher::Watcher,
     },
@@ -77,6 +79,9 @@ pub(super) struct Actor {
     loads: JoinSet<Loaded>,
     /// The last generation of names that are gone: should they come back, theirs go on.
     generations: BTreeMap<Name, u64>,
+    /// How plugins that have not been seen yet stood when the hub ended.
+    standings: BTreeMap<String, Standing>,
+    save: Save,
     look_again: Option<Instant>,
     loaded: Option<oneshot::Sender<()>>,
 }
@@ -85,13 +90,25 @@ impl Actor {
     pub(super) fn new(
         shared: Weak<Shared>,
         engine: Arc<Engine>,
-        store: Store,
+        kept: Kept,
         dir: PathBuf,
         loaded: oneshot::Sender<()>,
     ) -> Self {
-        let (slots, queue, loads) = (BTreeMap::new(), Vec::new(), JoinSet::new());
-        let generations = BTreeMap::new();
-        Self { shared, engine, store, dir, slots, queue, loads, generations, look_again: None, loaded: Some(loaded) }
+        let Kept { store, standings, save } = kept;
+        Self {
+            shared,
+            engine,
+            store,
+            dir,
+            slots: BTreeMap::new(),
+            queue: Vec::new(),
+            loads: JoinSet::new(),
+            generations: BTreeMap::new(),
+            standings: standings.into_iter().map(|standing| (standing.plugin.clone(), standing)).collect(),
+            save,
+            look_again: None,
+            loaded: Some(loaded),
+        }
     }
 
     /// Runs until the last [`super::Registry`] is gone.
@@ -107,7 +124,7 @@ impl Actor {
             let alarm = [self.look_again, self.next_parole()].into_iter().flatten().min();
             tokio::select! {
                 command = commands.recv() => match command {
-                    Some(command) => self.carry_out(command),
+                    Some(command) => self.carry_out(command).await,
                     None => return,
                 },
                 Some(loaded) = self.loads.join_next() => if let Ok((plugin, result)) = loaded {
@@ -118,7 +135,7 @@ impl Actor {
                     if self.look_again.is_some_and(|at| at <= Instant::now()) {
                         self.look().await;
                     }
-                    self.parole();
+                    self.parole().await;
                 }
             }
         }
@@ -159,7 +176,7 @@ impl Actor {
                 // The registry is there for as long as this task runs, but for the moment in which it ends.
                 let commands = commands.unwrap_or_else(|| mpsc::channel(1).0.downgrade());
                 let plugin = Plugin::new(name.clone(), self.store.namespace(name.as_str()), commands);
-                Slot::new(plugin, generation)
+                Slot::new(plugin, generation, self.standings.remove(name.as_str()))
             });
             slot.missing_since = None;
             if slot.found.as_ref() != Some(&found) && !picture.unsettled.contains(&name) {
@@ -256,7 +273,7 @@ impl Actor {
         self.tell(name, ChangeKind::Removed);
     }
 
-    fn carry_out(&mut self, command: Command) {
+    async fn carry_out(&mut self, command: Command) {
         match command {
             Command::Reload { plugin, answer } => match self.slots.get_mut(plugin.name()) {
                 Some(slot) => {
@@ -265,19 +282,19 @@ impl Actor {
                 }
                 None => drop(answer.send(Err(CommandError::Unknown(plugin.name().to_string())))),
             },
-            Command::Enable { plugin, answer } => drop(answer.send(self.change(plugin.name(), Slot::enable))),
-            Command::Disable { plugin, answer } => drop(answer.send(self.change(plugin.name(), Slot::disable))),
+            Command::Enable { plugin, answer } => drop(answer.send(self.change(plugin.name(), Slot::enable).await)),
+            Command::Disable { plugin, answer } => drop(answer.send(self.change(plugin.name(), Slot::disable).await)),
             Command::Rollback { plugin, answer } => {
-                drop(answer.send(self.change(plugin.name(), |slot| slot.roll_back(false))));
+                drop(answer.send(self.change(plugin.name(), |slot| slot.roll_back(false)).await));
             }
             Command::RollBack { name, generation } => {
                 if self.is_current(&name, generation) {
-                    let _ = self.change(&name, |slot| slot.roll_back(true));
+                    let _ = self.change(&name, |slot| slot.roll_back(true)).await;
                 }
             }
             Command::Quarantine { name, generation } => {
                 if self.is_current(&name, generation) {
-                    let _ = self.change(&name, |slot| Ok(slot.quarantine()));
+                    let _ = self.change(&name, |slot| Ok(slot.quarantine())).await;
                 }
             }
         }
@@ -291,15 +308,18 @@ impl Actor {
             .is_some_and(|active| active.generation() == generation)
     }
 
-    fn change(
+    async fn change(
         &mut self,
         name: &Name,
         change: impl FnOnce(&mut Slot) -> Result<ChangeKind, CommandError>,
     ) -> Result<(), CommandError> {
         let slot = self.slots.get_mut(name).ok_or_else(|| CommandError::Unknown(name.to_string()))?;
         let change = change(slot)?;
+        let record = slot.record();
         self.publish();
         self.tell(name, change);
+        // Whoever asked is told once it will still be so after a restart.
+        (self.save)(record).await;
         Ok(())
     }
 
@@ -308,12 +328,12 @@ impl Actor {
     }
 
     /// Tries those again whose time in quarantine is over.
-    fn parole(&mut self) {
+    async fn parole(&mut self) {
         let now = Instant::now();
         let over = |slot: &Slot| slot.plugin.standing().quarantined_until.is_some_and(|(at, _)| at <= now);
         let names: Vec<Name> = self.slots.iter().filter(|(_, slot)| over(slot)).map(|(name, _)| name.clone()).collect();
         for name in names {
-            let _ = self.change(&name, |slot| slot.serve(Terms::Parole));
+            let _ = self.change(&name, |slot| slot.serve(Terms::Parole)).await;
         }
     }
 
@@ -351,39 +371,4 @@ impl Actor {
 fn bare(slot: &mut Slot, found: &Found) -> Option<Instant> {
     let had = slot.found.as_ref().is_some_and(|found| found.toml.is_some());
     if had && found.toml.is_none() { slot.missing() } else { None }
-}
-
-/// What to load.
-struct Order {
-    generation: u64,
-    /// There was a sidecar when the directory was looked at: without it, nothing is loaded.
-    sidecar: bool,
-    /// Found this file, make it the sidecar of that version instead.
-    instead: Option<(Hash, Arc<Version>)>,
-}
-
-/// Everything from the file to a version that is ready. What goes wrong is the plugin's last error.
-async fn load(engine: &Arc<Engine>, dir: PathBuf, plugin: &Plugin, order: Order) -> Result<Arc<Version>, LoadError> {
-    let Order { generation, sidecar, instead } = order;
-    let name = plugin.name().clone();
-    let read_name = name.clone();
-    let read = move || {
-        let text = directory::read_manifest(&dir, &read_name)?;
-        if sidecar && text.is_none() {
-            return Err(LoadError::File("no sidecar, though there was one"));
-        }
-        let bytes = directory::read_component(&dir, &read_name)?;
-        Ok::<_, LoadError>((text, bytes))
-    };
-    let result = async {
-        let read = tokio::task::spawn_blocking(read).await;
-        let (text, bytes) = read.map_err(|error| LoadError::Io(Arc::new(std::io::Error::other(error))))??;
-        let manifest = Manifest::parse(text.as_deref().unwrap_or_default())?;
-        if let Some((_, current)) = instead.filter(|(rejected, _)| *rejected == Hash::of(&bytes)) {
-            return current.under(manifest, generation);
-        }
-        let (namespace, stats) = (plugin.namespace().clone(), plugin.stats().clone());
-        Version::load(engine, Source { name, bytes, manifest, generation, namespace, stats }).await
-    };
-    result.await.inspect_err(|error| plugin.stats().load_failed(error, None))
 }

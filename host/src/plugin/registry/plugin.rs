@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{Notify, mpsc, watch},
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
@@ -68,6 +68,7 @@ pub struct Plugin {
     /// False once the active version has passed its trial: then a call that went well has nothing to report.
     on_trial: AtomicBool,
     gone: CancellationToken,
+    replayed: Notify,
     commands: mpsc::WeakSender<Command>,
 }
 
@@ -119,6 +120,7 @@ impl Plugin {
             state: Mutex::new(standing),
             on_trial: AtomicBool::new(true),
             gone: CancellationToken::new(),
+            replayed: Notify::new(),
             commands,
         }
     }
@@ -165,6 +167,16 @@ impl Plugin {
     /// Cancelled when its file is gone.
     pub fn gone(&self) -> &CancellationToken {
         &self.gone
+    }
+
+    /// Waits until dead letters of it are to be handled again.
+    pub async fn replayed(&self) {
+        self.replayed.notified().await;
+    }
+
+    /// Says so.
+    pub fn replay(&self) {
+        self.replayed.notify_one();
     }
 
     pub(super) fn standing(&self) -> MutexGuard<'_, Standing> {

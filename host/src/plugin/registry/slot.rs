@@ -6,8 +6,11 @@ use super::{
     actor::Answer,
     plugin::{Plugin, State, Terms},
 };
-use crate::plugin::{Hash, Version, directory::Found};
-use chrono::Utc;
+use crate::{
+    journal::{Change as Record, Standing},
+    plugin::{Hash, Version, directory::Found},
+};
+use chrono::{DateTime, Utc};
 use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
@@ -38,10 +41,14 @@ pub(super) struct Slot {
     pub(super) quarantined_at: Option<Instant>,
     /// The operator's word through the API; the sidecar's `enabled` is in the version's manifest.
     pub(super) disabled: bool,
+    /// What was left of its quarantine when the hub started; its first version is not called before that is over.
+    sentence: Option<(DateTime<Utc>, Duration)>,
 }
 
 impl Slot {
-    pub(super) fn new(plugin: Plugin, generation: u64) -> Self {
+    /// `before`: how it stood when the hub ended.
+    pub(super) fn new(plugin: Plugin, generation: u64, before: Option<Standing>) -> Self {
+        let until = before.as_ref().and_then(|before| DateTime::from_timestamp_millis(before.quarantined_until_ms?));
         Self {
             plugin: Arc::new(plugin),
             found: None,
@@ -51,9 +58,21 @@ impl Slot {
             answering: Vec::new(),
             missing_since: None,
             rejected: None,
-            quarantines: 0,
-            quarantined_at: None,
-            disabled: false,
+            quarantines: before.as_ref().map_or(0, |before| before.quarantines),
+            quarantined_at: until.map(|_| Instant::now()),
+            disabled: before.is_some_and(|before| before.disabled),
+            sentence: until.and_then(|until| Some((until, (until - Utc::now()).to_std().ok()?))),
+        }
+    }
+
+    /// What is to be known of it after a restart.
+    pub(super) fn record(&self) -> Record {
+        let until = self.plugin.standing().quarantined_until;
+        Record::Standing {
+            plugin: self.plugin.name().as_str().into(),
+            disabled: self.disabled,
+            quarantines: self.quarantines,
+            quarantined_until_ms: until.map(|(_, until)| until.timestamp_millis()),
         }
     }
 
@@ -70,6 +89,16 @@ impl Slot {
         let terms = if replaced.is_some() { Terms::Trial } else { Terms::Regular };
         if replaced.is_some() {
             standing.previous = replaced;
+        }
+        if let Some((until, left)) = self.sentence.take()
+            && !self.disabled
+        {
+            standing.state = State::Quarantined;
+            standing.quarantined_until = Some((Instant::now() + left, until));
+            return Some(ChangeKind::Quarantined { for_ms: left.as_millis() as u64 });
+        }
+        if self.disabled {
+            standing.state = State::Disabled;
         }
         drop(standing);
         self.quarantines = 0;

@@ -1,0 +1,70 @@
+//! Copies what SQLite wrote ahead into the file, on a thread of its own, so that no round waits for it. While rounds go on
+//! such a copy never quite gets to the end, so the writer itself does the short rest now and then: only then does the log
+//! written ahead begin anew instead of growing (<https://sqlite.org/wal.html#avoiding_excessively_large_wal_files>).
+
+use super::{Shared, schema, write::classify};
+use rusqlite::Connection;
+use std::{
+    io,
+    path::Path,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU64, Ordering::Relaxed},
+        mpsc::{Receiver, SyncSender, sync_channel},
+    },
+};
+
+/// More pages than this in the log written ahead: the writer does the rest. 32 MiB.
+const LONG: u64 = 4_096;
+
+#[derive(Debug)]
+pub(super) struct Checkpointer {
+    ask: SyncSender<()>,
+    /// Pages in the log written ahead when it was last looked at.
+    pages: Arc<AtomicU64>,
+}
+
+impl Checkpointer {
+    pub(super) fn start(file: &Path, shared: Weak<Shared>, sync: super::Sync) -> io::Result<Self> {
+        let (ask, asked) = sync_channel(1);
+        let pages = Arc::new(AtomicU64::new(0));
+        let (file, counted) = (file.to_owned(), pages.clone());
+        let run = move || match schema::writer(&file, sync) {
+            Ok(connection) => run(&connection, &asked, &shared, &counted),
+            Err(error) => tracing::error!(%error, "no checkpoints: the log written ahead will grow"),
+        };
+        std::thread::Builder::new().name("busway-checkpoint".into()).spawn(run)?;
+        Ok(Self { ask, pages })
+    }
+
+    pub(super) fn ask(&self) {
+        // One that waits is as good as two.
+        let _ = self.ask.try_send(());
+    }
+
+    /// The writer's part, between two rounds.
+    pub(super) fn finish(&self, connection: &Connection) {
+        if self.pages.load(Relaxed) > LONG {
+            // Whatever goes wrong, the thread finds it too, and says it.
+            let _ = checkpoint(connection, &self.pages);
+            self.pages.store(0, Relaxed);
+        }
+    }
+}
+
+fn run(connection: &Connection, asked: &Receiver<()>, shared: &Weak<Shared>, pages: &AtomicU64) {
+    while asked.recv().is_ok() {
+        if let Err(error) = checkpoint(connection, pages)
+            && let Some(shared) = shared.upgrade()
+        {
+            shared.metrics.journal_errors.inc();
+            shared.report(classify(&error));
+        }
+    }
+}
+
+fn checkpoint(connection: &Connection, pages: &AtomicU64) -> rusqlite::Result<()> {
+    let written: i64 = connection.prepare_cached("PRAGMA wal_checkpoint(PASSIVE)")?.query_row([], |row| row.get(1))?;
+    pages.store(written.try_into().unwrap_or(0), Relaxed);
+    Ok(())
+}

@@ -1,0 +1,216 @@
+//! Reading: a few connections, lent to whoever reads, on threads that may block. Nobody who reads holds up the writer.
+
+use super::{Journal, Retry, damage, dead_letter, row, schema};
+use crate::event::Event;
+use rusqlite::{Connection, OptionalExtension, params};
+use std::{
+    collections::BTreeSet,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+};
+use tokio::sync::Semaphore;
+
+/// Reads under way at once: each takes a thread, and the disk has one arm.
+const READERS: usize = 4;
+/// Most events of one read.
+const EVENTS: usize = 1_024;
+/// Most bytes of events of one read, but for one event.
+const BYTES: usize = 256 << 10;
+/// Most retries of one plugin that are read at once: as many as a lane holds.
+const RETRIES: usize = 1_024;
+
+#[derive(Debug)]
+pub(super) struct Readers {
+    file: PathBuf,
+    idle: Mutex<Vec<Connection>>,
+    permits: Semaphore,
+}
+
+/// Seqs in a row, both ends included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span {
+    /// The first.
+    pub from: u64,
+    /// The last.
+    pub to: u64,
+}
+
+/// What there is at a place of the journal.
+#[derive(Debug)]
+pub enum Found {
+    /// Events in a row, from that place on.
+    Events(Vec<Arc<Event>>),
+    /// These were there and cannot be read.
+    Damaged(Span),
+}
+
+/// Where a handler stands.
+#[derive(Debug, Default)]
+pub struct Consumer {
+    /// It is done with everything up to here.
+    pub done: u64,
+    /// No event after this one was ever handed to it.
+    pub begun: u64,
+    /// Events after `done` that it is done with.
+    pub ahead: BTreeSet<u64>,
+}
+
+impl Readers {
+    pub(super) fn new(file: PathBuf) -> Self {
+        Self { file, idle: Mutex::default(), permits: Semaphore::new(READERS) }
+    }
+
+    fn lend(&self) -> rusqlite::Result<Connection> {
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        idle.map_or_else(|| schema::reader(&self.file), Ok)
+    }
+
+    fn take_back(&self, connection: Connection) {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
+    }
+}
+
+impl Journal {
+    async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> anyhow::Result<T> {
+        let _permit = self.shared.readers.permits.acquire().await?;
+        let shared = self.shared.clone();
+        let work = move || {
+            let connection = shared.readers.lend()?;
+            let result = read(&connection);
+            // One that failed may be at fault itself.
+            if result.is_ok() {
+                shared.readers.take_back(connection);
+            }
+            result
+        };
+        Ok(tokio::task::spawn_blocking(work).await??)
+    }
+
+    /// Events from `from` up to at most `head`, which is there; never none. What cannot be read is said, counted, and logged
+    /// where it begins.
+    pub async fn events(&self, from: u64, head: u64) -> Found {
+        let oldest = self.oldest();
+        let found = self.read(move |connection| Ok(events(connection, from, head))).await;
+        let found = found.unwrap_or_else(|error| {
+            tracing::error!(%error, from, "cannot read the journal");
+            Found::Damaged(Span { from, to: head })
+        });
+        match &found {
+            Found::Events(events) => self.shared.metrics.journal_read.add(events.len() as u64),
+            // Retention may have taken it meanwhile; that is no damage.
+            Found::Damaged(_) if from < self.oldest() => {}
+            Found::Damaged(Span { from, to }) => {
+                self.shared.metrics.journal_damaged.add(to - from + 1);
+                tracing::error!(
+                    from,
+                    to,
+                    oldest,
+                    "events of the journal are damaged; `busway journal verify` says more"
+                );
+            }
+        }
+        found
+    }
+
+    /// Where a handler stands; none if it was never there.
+    ///
+    /// # Errors
+    /// If the journal cannot be read.
+    pub async fn consumer(&self, plugin: Arc<str>) -> anyhow::Result<Option<Consumer>> {
+        self.read(move |connection| {
+            let sql = "SELECT done, begun FROM cursors WHERE plugin = ?1";
+            let found: Option<(i64, i64)> = connection
+                .prepare_cached(sql)?
+                .query_row([&*plugin], |row| Ok((row.get(0)?, row.get(1)?)))
+                .optional()?;
+            let Some((done, begun)) = found else { return Ok(None) };
+            let mut statement = connection.prepare_cached("SELECT seq FROM done WHERE plugin = ?1 AND seq > ?2")?;
+            let ahead = statement.query_map(params![&*plugin, done], |row| row.get::<_, i64>(0))?;
+            let ahead = ahead.map(|seq| seq.map(|seq| seq as u64)).collect::<rusqlite::Result<_>>()?;
+            Ok(Some(Consumer { done: done as u64, begun: begun as u64, ahead }))
+        })
+        .await
+    }
+
+    /// What a handler is to try again, the oldest first, each with its event; `None` where that is gone.
+    ///
+    /// # Errors
+    /// If the journal cannot be read.
+    pub async fn retries(&self, plugin: Arc<str>) -> anyhow::Result<Vec<(Retry, Option<Arc<Event>>)>> {
+        self.read(move |connection| {
+            let sql = "SELECT seq, attempt, due_ms, event FROM retries WHERE plugin = ?1 ORDER BY seq LIMIT ?2";
+            let mut statement = connection.prepare_cached(sql)?;
+            let rows = statement.query_map(params![&*plugin, RETRIES as i64], |row| {
+                let seq: i64 = row.get(0)?;
+                Ok(Retry { seq: seq as u64, attempt: row.get(1)?, due_ms: row.get(2)?, event: row.get(3)? })
+            })?;
+            let retries = rows.collect::<rusqlite::Result<Vec<_>>>()?;
+            let with_event = |retry: Retry| {
+                let event = match &retry.event {
+                    Some(text) => dead_letter::parse(text, retry.seq),
+                    None => match events(connection, retry.seq, retry.seq) {
+                        Found::Events(events) => events.into_iter().next(),
+                        Found::Damaged(_) => None,
+                    },
+                };
+                (retry, event)
+            };
+            Ok(retries.into_iter().map(with_event).collect())
+        })
+        .await
+    }
+
+    /// The dead letters that are asked for, the oldest first.
+    ///
+    /// # Errors
+    /// If the journal cannot be read.
+    pub async fn letters(&self, select: dead_letter::Select) -> anyhow::Result<Vec<dead_letter::Letter>> {
+        self.read(move |connection| dead_letter::list(connection, &select)).await
+    }
+
+    /// The cursors of all handlers that retention is to wait for.
+    ///
+    /// # Errors
+    /// If the journal cannot be read.
+    pub async fn handlers(&self) -> anyhow::Result<Vec<(Arc<str>, u64)>> {
+        self.read(|connection| {
+            let sql = "SELECT plugin, min(done, ifnull((SELECT min(seq) - 1 FROM retries WHERE retries.plugin = cursors.plugin
+                       AND event IS NULL), done)) FROM cursors WHERE removed_ms IS NULL";
+            let mut statement = connection.prepare_cached(sql)?;
+            let rows = statement.query_map([], |row| Ok((row.get::<_, Arc<str>>(0)?, row.get::<_, i64>(1)? as u64)))?;
+            rows.collect()
+        })
+        .await
+    }
+}
+
+/// See [`Journal::events`].
+pub(super) fn events(connection: &Connection, from: u64, head: u64) -> Found {
+    let mut events = Vec::new();
+    match collect(connection, from, head, &mut events) {
+        _ if !events.is_empty() => Found::Events(events),
+        Ok(()) | Err(_) => Found::Damaged(Span { from, to: damage::end(connection, from, head) }),
+    }
+}
+
+/// Reads until something is missing, damaged, or enough.
+fn collect(connection: &Connection, from: u64, head: u64, events: &mut Vec<Arc<Event>>) -> rusqlite::Result<()> {
+    let columns = row::COLUMNS;
+    let sql = format!("SELECT {columns} FROM events WHERE seq BETWEEN ?1 AND ?2 ORDER BY seq LIMIT {EVENTS}");
+    let mut statement = connection.prepare_cached(&sql)?;
+    let mut rows = statement.query(params![from as i64, i64::try_from(head).unwrap_or(i64::MAX)])?;
+    let mut bytes = 0;
+    while let Some(row) = rows.next()? {
+        let expected = from + events.len() as u64;
+        let Some(event) = row::read(row)?.filter(|event| event.seq == expected) else { break };
+        bytes += event.weight();
+        if bytes > BYTES && !events.is_empty() {
+            break;
+        }
+        events.push(Arc::new(event));
+    }
+    Ok(())
+}

@@ -1,0 +1,89 @@
+//! What goes: the oldest events, by age, number and bytes, in steps small enough that no round waits for one.
+
+use super::{Journal, change::now_ms};
+use rusqlite::{Connection, OptionalExtension, params};
+use std::sync::atomic::Ordering::Relaxed;
+
+/// Most events that one step removes.
+pub(super) const STEP: usize = 2_048;
+
+/// Whether there is anything to remove.
+pub(super) fn is_due(connection: &Connection, journal: &Journal) -> bool {
+    last_to_go(connection, journal, None, 1).is_ok_and(|last| last.is_some())
+}
+
+/// Removes up to `most` events and gives the first seq that is left, if any went. `head`: the last seq of this round.
+pub(super) fn step(
+    connection: &Connection,
+    journal: &Journal,
+    head: Option<u64>,
+    most: usize,
+) -> rusqlite::Result<Option<u64>> {
+    let Some(last) = last_to_go(connection, journal, head, most)? else { return Ok(None) };
+    connection.prepare_cached("DELETE FROM events WHERE seq <= ?1")?.execute([last as i64])?;
+    let sql = "INSERT INTO meta (key, value) VALUES ('oldest', ?1) ON CONFLICT DO UPDATE SET value = excluded.value";
+    connection.prepare_cached(sql)?.execute([last as i64 + 1])?;
+    journal.shared.metrics.journal_retired.add(last + 1 - journal.oldest());
+    Ok(Some(last + 1))
+}
+
+fn last_to_go(
+    connection: &Connection,
+    journal: &Journal,
+    head: Option<u64>,
+    most: usize,
+) -> rusqlite::Result<Option<u64>> {
+    let (config, oldest) = (journal.config(), journal.oldest());
+    if config.max_age_s == 0 && config.max_events == 0 && config.max_bytes == 0 {
+        return Ok(None);
+    }
+    let head = match head {
+        Some(head) => head,
+        None => connection
+            .prepare_cached("SELECT max(seq) FROM events")?
+            .query_row([], |row| row.get::<_, Option<i64>>(0))?
+            .unwrap_or(0) as u64,
+    };
+    let floor = if config.past_handlers { u64::MAX } else { journal.shared.floor.load(Relaxed) };
+    // The last event stays: it says where the numbering is.
+    let allowed = head.saturating_sub(1).min(floor).min(oldest + most as u64 - 1);
+    if allowed < oldest {
+        return Ok(None);
+    }
+    let mut last = 0;
+    if config.max_events > 0 {
+        last = last.max(head.saturating_sub(config.max_events));
+    }
+    if config.max_age_s > 0 {
+        let cutoff = now_ms() - i64::try_from(config.max_age_s).unwrap_or(i64::MAX).saturating_mul(1_000);
+        last = last.max(last_older(connection, oldest, allowed, cutoff)?);
+    }
+    if config.max_bytes > 0 && used_bytes(connection)? > config.max_bytes {
+        last = allowed;
+    }
+    let last = last.min(allowed);
+    Ok((last >= oldest).then_some(last))
+}
+
+/// The last event from `first` to `last` that was received before `cutoff`; 0 if the first was not.
+fn last_older(connection: &Connection, first: u64, last: u64, cutoff: i64) -> rusqlite::Result<u64> {
+    let sql = "SELECT received_ms FROM events WHERE seq >= ?1 ORDER BY seq LIMIT 1";
+    let received: Option<i64> =
+        connection.prepare_cached(sql)?.query_row([first as i64], |row| row.get(0)).optional()?;
+    if received.is_none_or(|received| received >= cutoff) {
+        return Ok(0);
+    }
+    let sql = "SELECT max(seq) FROM events WHERE seq BETWEEN ?1 AND ?2 AND received_ms < ?3";
+    let found = connection
+        .prepare_cached(sql)?
+        .query_row(params![first as i64, last as i64, cutoff], |row| row.get::<_, Option<i64>>(0))?;
+    Ok(found.unwrap_or(0) as u64)
+}
+
+/// What the file holds, without the room that is free for new events.
+pub(super) fn used_bytes(connection: &Connection) -> rusqlite::Result<u64> {
+    let sql = "SELECT (page_count - freelist_count) * page_size
+               FROM pragma_page_count(), pragma_freelist_count(), pragma_page_size()";
+    let bytes: i64 = connection.prepare_cached(sql)?.query_row([], |row| row.get(0))?;
+    Ok(bytes.try_into().unwrap_or(0))
+}

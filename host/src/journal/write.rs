@@ -1,0 +1,145 @@
+//! The only writer: one transaction for each round, and what its failure means.
+
+use super::{Change, Journal, Sync, WriteError, change::now_ms, checkpoint::Checkpointer, lock::Lock, retention, row};
+use crate::event::Event;
+use rusqlite::{Connection, Error, ErrorCode, ffi};
+use std::{sync::Arc, sync::atomic::Ordering::Relaxed, time::Instant};
+
+/// After so many bytes of events the log that SQLite writes ahead is copied into the file.
+const CHECKPOINT_BYTES: usize = 8 << 20;
+
+/// See the module's head. Owned by the sequencer.
+#[derive(Debug)]
+pub struct Writer {
+    connection: Connection,
+    journal: Journal,
+    checkpointer: Checkpointer,
+    /// Written since the last checkpoint was asked for.
+    bytes: usize,
+    /// The directory is another hub's to take once nobody writes any more.
+    _lock: Lock,
+}
+
+impl Writer {
+    pub(super) fn new(connection: Connection, journal: Journal, checkpointer: Checkpointer, lock: Lock) -> Self {
+        Self { connection, journal, checkpointer, bytes: 0, _lock: lock }
+    }
+
+    /// Writes a round: all of it or nothing. Blocks for as long as the disk takes.
+    ///
+    /// # Errors
+    /// See [`WriteError`].
+    pub fn commit(&mut self, events: &[Arc<Event>], changes: &[Change]) -> Result<(), WriteError> {
+        if events.is_empty() && changes.is_empty() {
+            return Ok(());
+        }
+        self.transact(|connection, journal| {
+            row::insert(connection, events, now_ms())?;
+            changes.iter().try_for_each(|change| change.write(connection))?;
+            // Twice what came in, so that it gets somewhere also while events come in.
+            let last = events.last().map(|event| event.seq);
+            retention::step(connection, journal, last, (events.len() * 2).clamp(32, retention::STEP))
+        })?;
+        self.bytes += events.iter().map(|event| event.weight()).sum::<usize>() + changes.len() * 128;
+        if self.bytes > CHECKPOINT_BYTES {
+            self.bytes = 0;
+            self.checkpointer.ask();
+        }
+        self.checkpointer.finish(&self.connection);
+        Ok(())
+    }
+
+    /// What can wait until there is time: retention. Returns whether there is more to do.
+    pub fn tidy(&mut self) -> bool {
+        let before = self.journal.oldest();
+        if !retention::is_due(&self.connection, &self.journal) {
+            return false;
+        }
+        let result = self.transact(|connection, journal| retention::step(connection, journal, None, retention::STEP));
+        result.is_ok() && self.journal.oldest() > before
+    }
+
+    fn transact(
+        &mut self,
+        write: impl FnOnce(&Connection, &Journal) -> rusqlite::Result<Option<u64>>,
+    ) -> Result<(), WriteError> {
+        let shared = &self.journal.shared;
+        if let Some(error @ WriteError::ReadOnly(_)) = &*shared.trouble.borrow() {
+            return Err(error.clone());
+        }
+        let begun = Instant::now();
+        let result = self.connection.execute_batch("BEGIN IMMEDIATE").and_then(|()| {
+            let oldest = write(&self.connection, &self.journal)?;
+            self.connection.execute_batch("COMMIT")?;
+            Ok(oldest)
+        });
+        match result {
+            Ok(oldest) => {
+                if let Some(oldest) = oldest {
+                    shared.oldest.store(oldest, Relaxed);
+                }
+                shared.metrics.journal_commits.inc();
+                shared.metrics.journal_commit_us.record(begun.elapsed().as_micros() as u64);
+                shared.trouble.send_if_modified(|trouble| trouble.take().is_some());
+                Ok(())
+            }
+            Err(error) => {
+                if !self.connection.is_autocommit()
+                    && let Err(error) = self.connection.execute_batch("ROLLBACK")
+                {
+                    tracing::error!(%error, "cannot roll back");
+                }
+                let error = classify(&error);
+                shared.metrics.journal_errors.inc();
+                shared.report(error.clone());
+                Err(error)
+            }
+        }
+    }
+}
+
+impl super::Shared {
+    /// Tells everybody, and the operator once.
+    pub(super) fn report(&self, error: WriteError) {
+        self.trouble.send_if_modified(|trouble| {
+            let news = trouble.as_ref() != Some(&error) && !matches!(trouble, Some(WriteError::ReadOnly(_)));
+            if news {
+                tracing::error!(code = error.code(), %error, dir = %self.config.dir.display(), "journal");
+                *trouble = Some(error);
+            }
+            news
+        });
+    }
+}
+
+/// A failed fsync is final: the system may have dropped what it could not write, and the next fsync would not tell
+/// ("Can Applications Recover from fsync Failures?", USENIX ATC 2020). So is damage.
+pub(super) fn classify(error: &Error) -> WriteError {
+    let text = || Arc::from(error.to_string());
+    let Error::SqliteFailure(failure, _) = error else { return WriteError::Unavailable(text()) };
+    match (failure.code, failure.extended_code) {
+        (ErrorCode::DiskFull, _) | (_, ffi::SQLITE_IOERR_SHMSIZE) => WriteError::Full,
+        (_, ffi::SQLITE_IOERR_FSYNC | ffi::SQLITE_IOERR_DIR_FSYNC)
+        | (ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase, _) => WriteError::ReadOnly(text()),
+        _ => WriteError::Unavailable(text()),
+    }
+}
+
+impl Drop for Writer {
+    /// Leaves one file that is whole by itself, and the word that it ended well.
+    fn drop(&mut self) {
+        if matches!(&*self.journal.shared.trouble.borrow(), Some(WriteError::ReadOnly(_))) {
+            return;
+        }
+        let end = || {
+            if self.journal.config().sync == Sync::Normal {
+                self.connection.pragma_update(None, "synchronous", "FULL")?;
+            }
+            self.connection.execute("DELETE FROM meta WHERE key = 'open'", [])?;
+            self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+        };
+        if let Err(error) = end() {
+            tracing::warn!(%error, "the journal was not closed cleanly; nothing is lost by it");
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! Keeps the journal in bounds while nobody publishes: tells it how far the handlers are, and gives retention its turn.
+
+use super::{Log, Shared};
+use crate::journal::Journal;
+use std::sync::{Arc, Weak};
+
+pub(super) async fn run(shared: Weak<Shared>, journal: Journal) {
+    let mut tick = tokio::time::interval(journal.config().flush_s.duration());
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut head = match shared.upgrade() {
+        Some(shared) => shared.head.subscribe(),
+        None => return,
+    };
+    loop {
+        tokio::select! {
+            ended = head.wait_for(|head| head.closed) => {
+                drop(ended);
+                return;
+            }
+            _ = tick.tick() => {}
+        }
+        match journal.handlers().await {
+            // Where it stood before is still right: handlers only go forward.
+            Err(error) => tracing::warn!(%error, "cannot read how far the handlers are"),
+            Ok(handlers) => journal.hold_back(handlers.iter().map(|(_, done)| *done).min().unwrap_or(u64::MAX)),
+        }
+        loop {
+            let before = journal.oldest();
+            let Some(shared) = shared.upgrade() else { return };
+            if (Log { shared }).tidy().await.is_err() {
+                return;
+            }
+            if journal.oldest() == before {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+/// Spawned by the log that it keeps; ends with it.
+pub(super) fn start(shared: &Arc<Shared>, journal: &Journal) {
+    tokio::spawn(run(Arc::downgrade(shared), journal.clone()));
+}

@@ -1,0 +1,56 @@
+//! What the journal says is to be tried again, taken into the lane: after a start, and when dead letters are replayed.
+
+use super::{Job, worker::Lane};
+use crate::journal::{Change, DeadLetter};
+use chrono::Utc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+impl Lane {
+    pub(super) async fn reload_retries(&mut self) {
+        self.more_retries = false;
+        if let Err(error) = self.load_retries().await {
+            tracing::warn!(plugin = &*self.name, %error, "cannot read what is to be handled again");
+        }
+    }
+
+    /// Takes in as much of it as there is room for.
+    pub(super) async fn load_retries(&mut self) -> anyhow::Result<()> {
+        let Some(journal) = self.bus.log().journal() else { return Ok(()) };
+        let by = self.plugin.current().and_then(|version| version.order_by());
+        let retries = journal.retries(self.name.clone()).await?;
+        for (retry, event) in retries {
+            if self.held.contains(retry.seq) {
+                continue;
+            }
+            if !self.held.has_room() {
+                self.more_retries = true;
+                break;
+            }
+            let Some(event) = event else {
+                self.bury_gone(retry.seq, retry.attempt).await?;
+                continue;
+            };
+            let job = Job { event, attempt: retry.attempt, recorded: true };
+            let pause = u64::try_from(retry.due_ms - Utc::now().timestamp_millis()).unwrap_or(0);
+            self.held.insert(&job.event, true);
+            if pause > 0 && self.order.claim(by, &job) {
+                self.wait(Instant::now() + Duration::from_millis(pause), job);
+            } else {
+                self.order.push(by, job);
+            }
+        }
+        Ok(())
+    }
+
+    /// Retention, or damage, has taken an event that was to be tried again.
+    async fn bury_gone(&self, seq: u64, attempt: u32) -> anyhow::Result<()> {
+        self.bus.metrics().dead_letters.inc();
+        let message = "the event is no longer in the journal".to_owned();
+        tracing::warn!(plugin = &*self.name, seq, message, "dead letter");
+        let (plugin, code, attempts) = (self.name.clone(), "gone", attempt - 1);
+        let letter = DeadLetter { plugin, seq, code, message, attempts, version: None, event: "null".into() };
+        let done = Change::Done { plugin: self.name.clone(), seq };
+        Ok(self.bus.log().record(Vec::new(), vec![Change::Dead(Box::new(letter)), done]).await?)
+    }
+}

@@ -1,0 +1,98 @@
+//! What an attempt means for the journal: an event that is done, waits for another try, or is dead.
+
+use super::{Job, call::Ended};
+use crate::{
+    bus::Bus,
+    event::{Event, NewEvent},
+    journal::{Change, DeadLetter},
+    log::CommitError,
+    plugin::Version,
+};
+use chrono::Utc;
+use serde_json::json;
+use std::{sync::Arc, time::Duration};
+
+/// After the journal could not be written.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// What the lane does with an event after an attempt.
+#[derive(Debug)]
+pub(super) enum Settled {
+    Done,
+    /// Another try.
+    Again {
+        pause: Duration,
+    },
+    /// The same try again: it left no trace, because the journal could not be written.
+    Postponed {
+        pause: Duration,
+    },
+    Dead,
+}
+
+/// Makes it true. An event whose effects were committed was settled with them.
+pub(super) async fn settle(bus: &Bus, plugin: &Arc<str>, job: &Job, ended: Ended) -> Settled {
+    let (log, seq) = (bus.log(), job.event.seq);
+    let (result, settled) = match ended {
+        Ended::Committed => return Settled::Done,
+        Ended::Postponed => return Settled::Postponed { pause: PATIENCE },
+        Ended::Nothing if job.recorded => {
+            (log.record(Vec::new(), vec![Change::Done { plugin: plugin.clone(), seq }]).await, Settled::Done)
+        }
+        Ended::Nothing => return Settled::Done,
+        Ended::Again { pause, code } => {
+            let due_ms = Utc::now().timestamp_millis() + pause.as_millis() as i64;
+            let retry = Change::Retry { plugin: plugin.clone(), seq, attempt: job.attempt + 1, due_ms, code };
+            (log.record(Vec::new(), vec![retry]).await, Settled::Again { pause })
+        }
+        Ended::Dead { code, message, version } => {
+            (bury(bus, plugin, job, code, message, version.as_deref()).await, Settled::Dead)
+        }
+    };
+    match result {
+        // The log has ended: what is not written is found again after the next start.
+        Ok(()) | Err(CommitError::Stopped) => settled,
+        Err(error) => {
+            tracing::warn!(plugin = &**plugin, seq, %error, "to be handled again");
+            Settled::Postponed { pause: PATIENCE }
+        }
+    }
+}
+
+async fn bury(
+    bus: &Bus,
+    plugin: &Arc<str>,
+    job: &Job,
+    code: &'static str,
+    message: String,
+    version: Option<&Version>,
+) -> Result<(), CommitError> {
+    let Job { event, attempt, .. } = job;
+    let seq = event.seq;
+    tracing::warn!(plugin = &**plugin, seq, event_type = event.event_type, code, message, attempt, "dead letter");
+    let told = tell(plugin, job, code, &message);
+    let letter = DeadLetter {
+        plugin: plugin.clone(),
+        seq,
+        code,
+        message,
+        attempts: *attempt,
+        version: version.map(|version| (version.description().version.clone(), version.sha256().to_owned())),
+        event: event.to_json(),
+    };
+    let changes = vec![Change::Dead(Box::new(letter)), Change::Done { plugin: plugin.clone(), seq }];
+    bus.log().record(told.into_iter().collect(), changes).await
+}
+
+/// The event that says so.
+fn tell(plugin: &Arc<str>, job: &Job, code: &str, message: &str) -> Option<Arc<Event>> {
+    let Job { event, attempt, .. } = job;
+    // What tells of dead letters must not make new ones.
+    if event.metadata.source.as_deref() == Some("busway") && event.event_type.starts_with("plugin.") {
+        return None;
+    }
+    let data = json!({"plugin": &**plugin, "seq": event.seq, "event_id": event.metadata.event_id, "type": event.event_type,
+                      "code": code, "message": message, "attempts": attempt});
+    let told = NewEvent::new("plugin.dead_letter").data(data).and_then(|event| event.source("busway").admit());
+    told.ok().map(Arc::new)
+}

@@ -1,0 +1,386 @@
+//! A lane's own task: reads events, hands them to the plugin as far as order and room allow, and does with each what its
+//! attempt meant. Everything that it holds is bounded; what waits for another try is held too.
+
+use super::{
+    Job,
+    call::{Ended, call},
+    held::Held,
+    order::Order,
+    place::Place,
+    settle::{Settled, settle},
+};
+use crate::{
+    bus::Bus,
+    event::Event,
+    log::{Chunk, Cursor, Step, view::Question},
+    plugin::{
+        Kind, Name, OnError, Start, Version,
+        registry::{Plugin, Registry},
+    },
+    question::{Questions, Wanted},
+};
+use futures_util::FutureExt;
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BinaryHeap, HashMap},
+    panic::AssertUnwindSafe,
+    sync::Arc,
+    time::Duration,
+};
+use tokio::{
+    sync::watch,
+    task::JoinSet,
+    time::{Instant, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
+
+/// After the journal could not be written or read.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+pub(super) struct Lane {
+    pub(super) bus: Bus,
+    pub(super) plugin: Arc<Plugin>,
+    pub(super) name: Arc<str>,
+    plugins: Registry,
+    changes: watch::Receiver<Arc<BTreeMap<Name, Arc<Plugin>>>>,
+    questions: Questions,
+    cursor: Cursor,
+    active: watch::Receiver<Option<Arc<Version>>>,
+    pub(super) order: Order,
+    calls: JoinSet<(Job, Settled)>,
+    /// When, and the seq to tell equal times apart; the job is in `waiting`.
+    later: BinaryHeap<Reverse<(Instant, u64)>>,
+    waiting: HashMap<u64, Job>,
+    pub(super) held: Held,
+    place: Place,
+    /// How often the place is written, where there is a journal.
+    flush: Option<Duration>,
+    flush_at: Instant,
+    /// Not before then: the journal could not be written.
+    read_at: Option<Instant>,
+    /// The journal has more to try again than the lane holds.
+    pub(super) more_retries: bool,
+    progress: watch::Sender<u64>,
+}
+
+impl Lane {
+    pub(super) fn new(bus: Bus, plugin: Arc<Plugin>, plugins: Registry, questions: Questions) -> Self {
+        let name: Arc<str> = plugin.name().as_str().into();
+        let log = bus.log();
+        Self {
+            active: plugin.watch(),
+            cursor: log.cursor_at_head(),
+            changes: plugins.watch(),
+            plugins,
+            questions,
+            order: Order::default(),
+            calls: JoinSet::new(),
+            later: BinaryHeap::new(),
+            waiting: HashMap::new(),
+            held: Held::default(),
+            place: Place::new(log.clone(), name.clone()),
+            flush: log.journal().map(|journal| journal.config().flush_s.duration()),
+            flush_at: Instant::now(),
+            read_at: None,
+            more_retries: false,
+            progress: bus.consumer(0),
+            bus,
+            plugin,
+            name,
+        }
+    }
+
+    /// Runs until the plugin is gone or the log ends. `from`: the first event after the plugin was first seen.
+    pub(super) async fn run(mut self, from: u64, stop: CancellationToken) {
+        if self.open(from, &stop).await {
+            self.serve(&stop).await;
+        }
+        // What is at work finishes; the rest is found again with a journal, and counted without.
+        while let Some(ended) = self.calls.join_next().await {
+            self.ended(ended);
+        }
+        self.save(self.calls.is_empty()).await;
+        if self.plugin.gone().is_cancelled() {
+            self.place.close().await;
+        }
+    }
+
+    /// Finds where to begin, trying until that can be read and written. False: there is no more to do.
+    async fn open(&mut self, from: u64, stop: &CancellationToken) -> bool {
+        let log = self.bus.log().clone();
+        let (oldest, next) = (log.oldest(), log.head() + 1);
+        let first = match self.plugin.current().map(|version| version.manifest().start).unwrap_or_default() {
+            Start::Latest => from,
+            Start::Earliest => oldest,
+            Start::Seq(seq) => seq.clamp(oldest, next),
+        };
+        loop {
+            let opened = async {
+                let next = self.place.open(first).await?;
+                self.cursor = log.cursor(next);
+                self.progress.send_replace(next - 1);
+                self.load_retries().await
+            };
+            let error = match opened.await {
+                Ok(()) => return true,
+                Err(error) => error,
+            };
+            tracing::warn!(plugin = &*self.name, %error, "cannot find where the handler stands");
+            // Nobody is to wait for it.
+            self.progress.send_replace(u64::MAX);
+            tokio::select! {
+                () = stop.cancelled() => return false,
+                () = log.draining() => return false,
+                () = tokio::time::sleep(PATIENCE) => {}
+            }
+        }
+    }
+
+    async fn serve(&mut self, stop: &CancellationToken) {
+        let (log, plugin) = (self.bus.log().clone(), self.plugin.clone());
+        let mut draining = std::pin::pin!(log.draining());
+        let mut open = true;
+        loop {
+            let Some(version) = self.active.borrow_and_update().clone() else {
+                if !self.idle(stop).await {
+                    return;
+                }
+                continue;
+            };
+            // With a journal the next start goes on where this one stops, so only what is at work is waited for.
+            let leaving = !open && self.flush.is_some();
+            if leaving && self.calls.is_empty() {
+                return self.leave().await;
+            }
+            if !open {
+                self.give_up();
+            }
+            if !leaving {
+                self.begin(&version);
+            }
+            self.changes.borrow_and_update();
+            let reading = !leaving && self.may_read(&version);
+            self.announce(reading);
+            let taking = reading && self.held.has_room() && self.read_at.is_none();
+            let due = self.later.peek().map(|Reverse((due, _))| *due).filter(|_| !leaving);
+            let alarm = [due, self.read_at, self.flush_due()].into_iter().flatten().min();
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = &mut draining, if open => open = false,
+                _ = self.active.changed() => {}
+                changed = self.changes.changed(), if !reading && !leaving => if changed.is_err() { return },
+                Some(ended) = self.calls.join_next() => self.ended(ended),
+                () = plugin.replayed(), if !leaving => self.more_retries = true,
+                () = sleep_until(alarm.unwrap_or_else(Instant::now)), if alarm.is_some() => self.wake().await,
+                step = self.cursor.next(), if taking => match step {
+                    Some(Step::Events(chunk)) => self.take(&chunk, &version).await,
+                    // Counted by the cursor.
+                    Some(Step::Gap(_)) => {}
+                    None => return,
+                },
+            }
+            if self.more_retries && self.held.is_half_empty() {
+                self.reload_retries().await;
+            }
+        }
+    }
+
+    /// Waits for a version to call. False: the plugin is gone.
+    async fn idle(&mut self, stop: &CancellationToken) -> bool {
+        self.progress.send_replace(u64::MAX);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return false,
+                changed = self.active.changed() => {
+                    self.announce(true);
+                    return changed.is_ok();
+                }
+                Some(ended) = self.calls.join_next() => self.ended(ended),
+            }
+        }
+    }
+
+    /// Puts the events that the version wants in line.
+    async fn take(&mut self, chunk: &Chunk, version: &Version) {
+        let wanted = |event: &&Arc<Event>| {
+            version.subscriptions().iter().any(|filter| filter.matches(event))
+                && !self.place.is_done(event.seq)
+                && !self.held.contains(event.seq)
+        };
+        let mut events: Vec<Arc<Event>> = chunk.events().iter().filter(wanted).cloned().collect();
+        if let Some(question) = self.front(version) {
+            events = question.select(&events).await;
+        }
+        if let Some(last) = events.last()
+            && let Err(error) = self.place.begin(last.seq).await
+        {
+            tracing::warn!(plugin = &*self.name, %error, "the handler waits for the journal");
+            let first = chunk.events().first().map_or(chunk.last(), |event| event.seq);
+            self.cursor = self.bus.log().cursor(first);
+            self.read_at = Some(Instant::now() + PATIENCE);
+            return;
+        }
+        for event in events {
+            let attempt = self.place.attempt(event.seq);
+            self.held.insert(&event, false);
+            self.order.push(version.order_by(), Job { event, attempt, recorded: false });
+        }
+    }
+
+    /// Whether the filter that the operator put before this handler can be asked, or lets everything through where it cannot.
+    /// Until then the lane reads nothing: what it reads without an answer would be passed over for ever.
+    fn may_read(&self, version: &Version) -> bool {
+        let Some(name) = &version.manifest().filter else { return true };
+        let Some(filter) = self.plugins.get(name.as_str()) else { return false };
+        let is_filter = |version: &Arc<Version>| version.kind() == Kind::Filter;
+        filter.active().is_some_and(|version| is_filter(&version))
+            || filter.current().is_some_and(|version| is_filter(&version) && version.on_error() == OnError::Open)
+    }
+
+    /// The filter that the operator put before this handler.
+    fn front(&self, version: &Version) -> Option<Question> {
+        let manifest = version.manifest();
+        let plugin = Some(manifest.filter.as_ref()?.to_string());
+        // A filter that is not there yet lets nothing through, so this cannot fail for want of it.
+        self.questions
+            .resolve_later(Wanted { plugin, params: manifest.filter_params.clone(), ..Wanted::default() })
+            .ok()
+    }
+
+    /// Begins as many calls as may run at once.
+    fn begin(&mut self, version: &Version) {
+        while self.calls.len() < version.concurrency()
+            && let Some(job) = self.order.pop()
+        {
+            let (bus, plugin, name, active) =
+                (self.bus.clone(), self.plugin.clone(), self.name.clone(), self.active.clone());
+            self.calls.spawn(async move {
+                let _active = bus.metrics().active_handlers.hold();
+                let called = AssertUnwindSafe(call(&bus, &plugin, &name, active, &job)).catch_unwind().await;
+                let ended = called.unwrap_or_else(|_| Ended::Dead {
+                    code: "panic",
+                    message: "the hub's own code panicked over it".into(),
+                    version: None,
+                });
+                let settled = settle(&bus, &name, &job, ended).await;
+                (job, settled)
+            });
+        }
+    }
+
+    fn ended(&mut self, ended: Result<(Job, Settled), tokio::task::JoinError>) {
+        // Panics are caught, and nobody aborts a call while the lane runs.
+        let Ok((job, settled)) = ended else { return };
+        let metrics = self.bus.metrics();
+        match settled {
+            Settled::Postponed { pause } => return self.wait(Instant::now() + pause, job),
+            Settled::Again { pause } => {
+                metrics.events_processed.inc();
+                metrics.handler_errors.inc();
+                metrics.handler_retries.inc();
+                let recorded = self.flush.is_some();
+                if recorded {
+                    self.held.recorded(job.event.seq);
+                }
+                let again = Job { attempt: job.attempt + 1, recorded, ..job };
+                return self.wait(Instant::now() + pause, again);
+            }
+            Settled::Dead => {
+                metrics.handler_errors.inc();
+                metrics.dead_letters.inc();
+            }
+            Settled::Done => {}
+        }
+        metrics.events_processed.inc();
+        self.let_go(&job);
+    }
+
+    pub(super) fn wait(&mut self, due: Instant, job: Job) {
+        self.later.push(Reverse((due, job.event.seq)));
+        self.waiting.insert(job.event.seq, job);
+    }
+
+    fn let_go(&mut self, job: &Job) {
+        self.held.remove(job.event.seq);
+        self.order.done(job);
+    }
+
+    /// The hub is stopping: in memory, what waits for another try is not waited for. With a journal it is found again.
+    fn give_up(&mut self) {
+        if self.flush.is_some() {
+            return;
+        }
+        self.later.clear();
+        let waiting = std::mem::take(&mut self.waiting);
+        self.bus.metrics().handler_abandoned.add(waiting.len() as u64);
+        for job in waiting.into_values() {
+            self.let_go(&job);
+        }
+    }
+
+    /// Does what is due: puts jobs whose pause is over back in line (those behind them in their order have waited too), and
+    /// writes how far the lane is.
+    async fn wake(&mut self) {
+        let now = Instant::now();
+        self.read_at = self.read_at.filter(|at| *at > now);
+        while let Some(Reverse((due, seq))) = self.later.peek().copied()
+            && due <= now
+        {
+            self.later.pop();
+            if let Some(job) = self.waiting.remove(&seq) {
+                self.order.again(job);
+            }
+        }
+        if self.flush_due().is_some_and(|at| at <= now) {
+            self.save(false).await;
+        }
+    }
+
+    /// When the journal is to be told how far the lane is; none if it knows.
+    fn flush_due(&self) -> Option<Instant> {
+        (self.flush.is_some() && self.place.is_behind(self.settled())).then_some(self.flush_at)
+    }
+
+    /// Through which event everything is settled: done, or known to the journal as waiting for another try.
+    fn settled(&self) -> u64 {
+        self.held.first_unsettled().map_or(self.cursor.position() - 1, |seq| seq - 1)
+    }
+
+    /// Tells the journal how far the lane is. `idle`: nothing is at work, so nothing after it was begun and not ended.
+    async fn save(&mut self, idle: bool) {
+        let settled = self.settled();
+        if self.place.is_behind(settled) || (idle && self.flush.is_some()) {
+            // It is tried again, now and then or after the next start: what was handled without effects is handled again.
+            if let Err(error) = self.place.advance(settled, idle).await {
+                tracing::warn!(plugin = &*self.name, %error, "cannot write how far the handler is");
+            }
+        }
+        self.flush_at = Instant::now() + self.flush.unwrap_or_default();
+    }
+
+    /// The hub is stopping and nothing is at work.
+    async fn leave(&mut self) {
+        self.save(true).await;
+        self.progress.send_replace(u64::MAX);
+    }
+
+    /// Through where it is done. Not reading, it is done with everything that it does not hold: nobody is to wait for it.
+    fn announce(&self, reading: bool) {
+        let read = if reading { self.cursor.position() - 1 } else { u64::MAX };
+        let through = match self.held.first() {
+            // With a journal nobody waits but for what is at work: see `leave`.
+            _ if self.flush.is_some() => 0,
+            Some(seq) => seq - 1,
+            None => read,
+        };
+        self.progress.send_if_modified(|progress| std::mem::replace(progress, through) != through);
+    }
+}
+
+impl Drop for Lane {
+    fn drop(&mut self) {
+        if self.flush.is_none() {
+            self.bus.metrics().handler_abandoned.add(self.held.len() as u64);
+        }
+    }
+}

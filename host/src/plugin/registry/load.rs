@@ -1,0 +1,45 @@
+//! One load: from the files to a version that is ready.
+
+use super::plugin::Plugin;
+use crate::plugin::{Engine, Hash, LoadError, Manifest, Source, Version, directory};
+use std::{path::PathBuf, sync::Arc};
+
+/// What to load.
+pub(super) struct Order {
+    pub(super) generation: u64,
+    /// There was a sidecar when the directory was looked at: without it, nothing is loaded.
+    pub(super) sidecar: bool,
+    /// Found this file, make it the sidecar of that version instead.
+    pub(super) instead: Option<(Hash, Arc<Version>)>,
+}
+
+/// Everything from the file to a version that is ready. What goes wrong is the plugin's last error.
+pub(super) async fn load(
+    engine: &Arc<Engine>,
+    dir: PathBuf,
+    plugin: &Plugin,
+    order: Order,
+) -> Result<Arc<Version>, LoadError> {
+    let Order { generation, sidecar, instead } = order;
+    let name = plugin.name().clone();
+    let read_name = name.clone();
+    let read = move || {
+        let text = directory::read_manifest(&dir, &read_name)?;
+        if sidecar && text.is_none() {
+            return Err(LoadError::File("no sidecar, though there was one"));
+        }
+        let bytes = directory::read_component(&dir, &read_name)?;
+        Ok::<_, LoadError>((text, bytes))
+    };
+    let result = async {
+        let read = tokio::task::spawn_blocking(read).await;
+        let (text, bytes) = read.map_err(|error| LoadError::Io(Arc::new(std::io::Error::other(error))))??;
+        let manifest = Manifest::parse(text.as_deref().unwrap_or_default())?;
+        if let Some((_, current)) = instead.filter(|(rejected, _)| *rejected == Hash::of(&bytes)) {
+            return current.under(manifest, generation);
+        }
+        let (namespace, stats) = (plugin.namespace().clone(), plugin.stats().clone());
+        Version::load(engine, Source { name, bytes, manifest, generation, namespace, stats }).await
+    };
+    result.await.inspect_err(|error| plugin.stats().load_failed(error, None))
+}

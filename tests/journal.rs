@@ -1,0 +1,163 @@
+//! With a journal nothing is lost: neither events nor what handlers made of them, across restarts.
+
+use crate::{
+    client::Client,
+    guests::probe,
+    hub::{TestHub, until, within},
+};
+use busway::{config::Config, event::NewEvent, hub::Hub};
+use serde_json::{Value, json};
+use tempfile::tempdir;
+
+async fn durable() -> TestHub {
+    TestHub::durable(tempdir().unwrap(), |_| ()).await
+}
+
+#[tokio::test]
+async fn after_a_restart_numbering_epoch_and_events_are_as_they_were() {
+    let hub = durable().await;
+    for index in 0..5 {
+        hub.publish("a", json!(index)).await;
+    }
+    let (epoch, before) = (hub.bus().log().epoch(), hub.events().await);
+    let hub = hub.restart().await;
+    assert_eq!((hub.bus().log().epoch(), hub.events().await), (epoch, before));
+    assert_eq!(hub.publish("a", json!(5)).await, 6);
+    let hub = hub.restart().await;
+    assert_eq!(hub.publish("a", json!(6)).await, 7);
+}
+
+#[tokio::test]
+async fn every_part_of_an_event_comes_back_as_it_was() {
+    let hub = durable().await;
+    let event = r#"{"type":"task.créé","data":{"n":1.10,"t":"\u00e9\n"},"metadata":{"event_id":"x","timestamp":"1969-12-31T23:59:59.999999Z",
+        "correlation_id":"c","source":"s","tags":["a","ü"],"causation_id":"p","extensions":{"traceparent":"00-1"}}}"#;
+    assert_eq!(hub.post_text("/v1/events", event).await.0, 200);
+    assert_eq!(hub.post_text("/v1/events", r#"{"type":"bare"}"#).await.0, 200);
+    let before = hub.events().await;
+    assert_eq!(before.len(), 2);
+    assert_eq!(hub.restart().await.events().await, before);
+}
+
+#[tokio::test]
+async fn a_client_resumes_across_a_restart_without_gap_or_seam() {
+    let hub = durable().await;
+    for index in 1..=3_000 {
+        hub.bus().try_publish(NewEvent::new("n").data(index).unwrap()).unwrap();
+    }
+    let hub = hub.restart().await;
+    let epoch = hub.bus().log().epoch();
+    let mut client = Client::connect(&hub, &format!("?from=100&epoch={epoch}&types=n")).await;
+    for index in 3_001..=4_000 {
+        hub.bus().try_publish(NewEvent::new("n").data(index).unwrap()).unwrap();
+    }
+    for seq in 100..=4_000 {
+        assert_eq!(client.next_of("n").await["data"], json!(seq));
+    }
+}
+
+#[tokio::test]
+async fn what_a_plugin_remembers_and_where_it_stands_survives_a_restart() {
+    let hub = durable().await;
+    hub.install("probe", probe(1), "[grants]\nkv = true\npublish = [\"probed.*\"]\n").await;
+    for _ in 0..3 {
+        hub.publish("probe.count", json!(null)).await;
+    }
+    hub.events_of("probed.count", 3).await;
+    let hub = hub.restart().await;
+    hub.publish("probe.count", json!(null)).await;
+    let counts = hub.events_of("probed.count", 4).await;
+    let counts: Vec<&Value> = counts.iter().map(|event| &event["data"]["count"]).collect();
+    assert_eq!(counts, [1, 2, 3, 4]);
+    let hub = hub.restart().await;
+    assert_eq!(hub.events_of("probed.count", 4).await.len(), 4, "nothing is handled twice");
+}
+
+#[tokio::test]
+async fn a_retry_goes_on_after_a_restart_where_it_was() {
+    let hub = durable().await;
+    hub.install("probe", probe(1), "[grants]\nkv = true\npublish = [\"probed.*\"]\n").await;
+    hub.publish("probe.retry", json!(5)).await;
+    hub.plugin_until("probe", |status| status["failures"]["retry"].as_u64() >= Some(2)).await;
+    let hub = hub.restart().await;
+    let handled = hub.events_of("probed.retry", 1).await;
+    assert_eq!(handled[0]["data"], json!({ "attempt": 5 }));
+}
+
+#[tokio::test]
+async fn what_an_operator_disabled_stays_disabled() {
+    let hub = durable().await;
+    hub.install("probe", probe(1), "").await;
+    assert_eq!(hub.post("/v1/plugins/probe/disable", &json!({})).await.0, 200);
+    let hub = hub.restart().await;
+    assert_eq!(hub.get("/v1/plugins/probe").await.1["state"], "disabled");
+    hub.publish("probe.count", json!(null)).await;
+    assert_eq!(hub.post("/v1/plugins/probe/enable", &json!({})).await.0, 200);
+    // It was published while the plugin was out of service, and waited for it.
+    hub.events_of("probed.count", 1).await;
+}
+
+#[tokio::test]
+async fn an_event_published_again_is_acknowledged_with_the_first_ones_seq_and_stored_once() {
+    let hub = durable().await;
+    let event = |id: &str| json!({"type": "a", "metadata": {"event_id": id, "source": "s"}});
+    let batch = json!([event("1"), event("2"), event("1")]);
+    let (_, first) = hub.post("/v1/events", &batch).await;
+    let seqs = |answer: &Value| -> Vec<(Value, Value)> {
+        let of = |receipt: &Value| (receipt["seq"].clone(), receipt["duplicate"].clone());
+        answer["events"].as_array().unwrap().iter().map(of).collect()
+    };
+    assert_eq!(seqs(&first), [(json!(1), Value::Null), (json!(2), Value::Null), (json!(1), json!(true))]);
+    let hub = hub.restart().await;
+    let (_, again) = hub.post("/v1/events", &json!([event("2"), event("3")])).await;
+    assert_eq!(seqs(&again), [(json!(2), json!(true)), (json!(3), Value::Null)]);
+    let other_source = json!({"type": "a", "metadata": {"event_id": "1", "source": "t"}});
+    assert_eq!(seqs(&hub.post("/v1/events", &other_source).await.1), [(json!(4), Value::Null)]);
+    assert_eq!(hub.events().await.len(), 4);
+}
+
+#[tokio::test]
+async fn a_second_hub_on_the_same_directory_is_refused_with_the_firsts_pid() {
+    let hub = durable().await;
+    let mut config = Config::default();
+    config.http.listen = ([127, 0, 0, 1], 0).into();
+    config.plugins.dir = hub.dir.path().join("other-plugins");
+    config.journal.dir = hub.dir.path().join("data");
+    let error = within(Hub::start(config)).await.err().expect("two are not started").to_string();
+    assert!(error.contains(&format!("process {}", std::process::id())), "{error}");
+}
+
+#[tokio::test]
+async fn retention_removes_the_oldest_and_says_what_is_left() {
+    let hub = TestHub::durable(tempdir().unwrap(), |config| {
+        config.journal.max_events = 100;
+        config.log.buffer_size = 10.try_into().unwrap();
+    })
+    .await;
+    for index in 1..=5_000 {
+        hub.bus().publish(NewEvent::new("n").data(index).unwrap()).await.unwrap();
+    }
+    until(|| hub.bus().log().oldest() == 4_901).await;
+    let (_, page) = hub.get("/v1/events?from=1&limit=1000").await;
+    assert_eq!((&page["missed"], &page["oldest"]), (&json!({"from": 1, "to": 4_900}), &json!(4_901)));
+    assert_eq!(page["events"].as_array().unwrap().len(), 100);
+    let hub = hub.restart().await;
+    assert_eq!((hub.bus().log().oldest(), hub.publish("n", json!(1)).await), (4_901, 5_001));
+}
+
+#[tokio::test]
+async fn retention_waits_for_a_handler_that_is_behind() {
+    let few = |config: &mut Config| config.journal.max_events = 10;
+    let hub = TestHub::durable(tempdir().unwrap(), few).await;
+    hub.install("probe", probe(1), "").await;
+    hub.post("/v1/plugins/probe/disable", &json!({})).await;
+    for _ in 0..200 {
+        hub.bus().publish(NewEvent::new("probe.count")).await.unwrap();
+    }
+    let hub = TestHub::durable(hub.end().await, few).await;
+    hub.publish("n", json!(1)).await;
+    hub.post("/v1/plugins/probe/enable", &json!({})).await;
+    let status = hub.plugin_until("probe", |status| status["ok"].as_u64() >= Some(200)).await;
+    assert_eq!(status["ok"], json!(200), "{status}");
+    until(|| hub.bus().log().oldest() == hub.bus().log().head() - 9).await;
+}
