@@ -124,8 +124,6 @@ struct Shared {
     oldest: AtomicU64,
     /// Why it cannot be written; none while it can.
     trouble: watch::Sender<Option<WriteError>>,
-    /// How far handlers that hold back retention have got; `u64::MAX` where there are none.
-    floor: AtomicU64,
     metrics: Arc<Metrics>,
 }
 
@@ -148,10 +146,5 @@ impl Journal {
     /// Its configuration.
     pub fn config(&self) -> &JournalConfig {
         &self.shared.config
-    }
-
-    /// Says how far the handlers have got: retention does not go further, unless it was told to.
-    pub fn hold_back(&self, done: u64) {
-        self.shared.floor.store(done, Relaxed);
     }
 }

@@ -157,8 +157,6 @@ pub fn open(
         readers: Readers::new(path.clone()),
         oldest: AtomicU64::new(place.oldest),
         trouble: watch::Sender::new(trouble),
-        // Until it is known how far the handlers are, nothing goes.
-        floor: AtomicU64::new(0),
         metrics,
     });
     let checkpointer = Checkpointer::start(&path, Arc::downgrade(&shared), config.sync)

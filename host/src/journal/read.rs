@@ -171,16 +171,14 @@ impl Journal {
         self.read(move |connection| dead_letter::list(connection, &select)).await
     }
 
-    /// The cursors of all handlers that retention is to wait for.
+    /// The names of all handlers that retention waits for.
     ///
     /// # Errors
     /// If the journal cannot be read.
-    pub async fn handlers(&self) -> anyhow::Result<Vec<(Arc<str>, u64)>> {
+    pub async fn handlers(&self) -> anyhow::Result<Vec<Arc<str>>> {
         self.read(|connection| {
-            let sql = "SELECT plugin, min(done, ifnull((SELECT min(seq) - 1 FROM retries WHERE retries.plugin = cursors.plugin
-                       AND event IS NULL), done)) FROM cursors WHERE removed_ms IS NULL";
-            let mut statement = connection.prepare_cached(sql)?;
-            let rows = statement.query_map([], |row| Ok((row.get::<_, Arc<str>>(0)?, row.get::<_, i64>(1)? as u64)))?;
+            let mut statement = connection.prepare_cached("SELECT plugin FROM cursors WHERE removed_ms IS NULL")?;
+            let rows = statement.query_map([], |row| row.get(0))?;
             rows.collect()
         })
         .await

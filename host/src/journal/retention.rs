@@ -2,7 +2,6 @@
 
 use super::{Journal, change::now_ms};
 use rusqlite::{Connection, OptionalExtension, params};
-use std::sync::atomic::Ordering::Relaxed;
 
 /// Most events that one step removes.
 pub(super) const STEP: usize = 2_048;
@@ -44,12 +43,8 @@ fn last_to_go(
             .query_row([], |row| row.get::<_, Option<i64>>(0))?
             .unwrap_or(0) as u64,
     };
-    let floor = if config.past_handlers { u64::MAX } else { journal.shared.floor.load(Relaxed) };
     // The last event stays: it says where the numbering is.
-    let allowed = head.saturating_sub(1).min(floor).min(oldest + most as u64 - 1);
-    if allowed < oldest {
-        return Ok(None);
-    }
+    let allowed = head.saturating_sub(1).min(oldest + most as u64 - 1);
     let mut last = 0;
     if config.max_events > 0 {
         last = last.max(head.saturating_sub(config.max_events));
@@ -62,7 +57,19 @@ fn last_to_go(
         last = allowed;
     }
     let last = last.min(allowed);
+    if last < oldest {
+        return Ok(None);
+    }
+    let last = if config.past_handlers { last } else { last.min(finished(connection)?) };
     Ok((last >= oldest).then_some(last))
+}
+
+/// How far all handlers are done; everything, if there are none.
+fn finished(connection: &Connection) -> rusqlite::Result<u64> {
+    let sql = "SELECT min(min(done, ifnull((SELECT min(seq) - 1 FROM retries WHERE retries.plugin = cursors.plugin
+               AND event IS NULL), done))) FROM cursors WHERE removed_ms IS NULL";
+    let done = connection.prepare_cached(sql)?.query_row([], |row| row.get::<_, Option<i64>>(0))?;
+    Ok(done.map_or(u64::MAX, |done| done as u64))
 }
 
 /// The last event from `first` to `last` that was received before `cutoff`; 0 if the first was not.

@@ -1,4 +1,4 @@
-//! Keeps the journal in bounds while nobody publishes: tells it how far the handlers are, and gives retention its turn.
+//! Keeps the journal in bounds while nobody publishes: gives retention its turn.
 
 use super::{Log, Shared};
 use crate::journal::Journal;
@@ -18,11 +18,6 @@ pub(super) async fn run(shared: Weak<Shared>, journal: Journal) {
                 return;
             }
             _ = tick.tick() => {}
-        }
-        match journal.handlers().await {
-            // Where it stood before is still right: handlers only go forward.
-            Err(error) => tracing::warn!(%error, "cannot read how far the handlers are"),
-            Ok(handlers) => journal.hold_back(handlers.iter().map(|(_, done)| *done).min().unwrap_or(u64::MAX)),
         }
         loop {
             let before = journal.oldest();
