@@ -82,6 +82,7 @@ fn write_timestamp<S: Serializer>(timestamp: &DateTime<Utc>, serializer: S) -> R
 
 impl Event {
     /// The bytes that the event weighs in memory bounds: its texts, and 256 for what holds them.
+    #[inline]
     pub fn weight(&self) -> usize {
         let meta = &self.metadata;
         let texts = [&meta.correlation_id, &meta.source, &meta.causation_id];

@@ -33,13 +33,13 @@ pub use description::Description;
 pub use engine::{Engine, EngineConfig, EngineError, Hash};
 pub use fault::{CallError, Failure, FailureKind, Fault, FaultCode, LoadError};
 pub use grants::{Asked, Denied, Grants};
-pub use host::{Level, LogLine};
+pub use host::{Level, LogLine, Transcript};
 pub use instance::Usage;
 pub use limits::Limits;
 pub use manifest::{Isolation, Manifest, ManifestError, OnError, OrderBy, Start};
 pub use schema::SchemaError;
 pub use stats::{Counts, LastError, Spread, Stats};
-pub use version::{Effects, Params, Source, Transcript, Version};
+pub use version::{Effects, Params, Source, Version};
 
 use serde::{Deserialize, Serialize};
 use std::str::FromStr;

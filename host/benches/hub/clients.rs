@@ -6,6 +6,7 @@ use mio::{Events, Interest, Poll, Token};
 use std::{
     io::{self, BufRead, BufReader, ErrorKind, Read, Write},
     net::{SocketAddr, TcpStream},
+    ops::Range,
     time::{Duration, Instant},
 };
 
@@ -123,6 +124,24 @@ impl Swarm {
         true
     }
 
+    /// As [`Swarm::read_until`] for frames, and tells `arrived` which of a client's frames came whole, and when.
+    pub(crate) fn follow(&mut self, target: u64, mut arrived: impl FnMut(Range<u64>, Instant)) -> bool {
+        let deadline = Instant::now() + PATIENCE;
+        let mut events = Events::with_capacity(1_024);
+        while self.frames() < target {
+            if Instant::now() > deadline {
+                return false;
+            }
+            self.poll.poll(&mut events, Some(Duration::from_millis(100))).expect("epoll");
+            for event in &events {
+                let before = self.counters[event.token().0].frames;
+                self.drain(event.token().0).expect("the connection stays");
+                arrived(before..self.counters[event.token().0].frames, Instant::now());
+            }
+        }
+        true
+    }
+
     /// Reads what comes within `time`.
     pub(crate) fn read_for(&mut self, time: Duration) {
         let deadline = Instant::now() + time;
@@ -193,7 +212,11 @@ impl Http {
     }
 
     pub(crate) fn get(&mut self, path: &str) -> serde_json::Value {
+        serde_json::from_str(&self.text(path)).expect("JSON")
+    }
+
+    pub(crate) fn text(&mut self, path: &str) -> String {
         let request = format!("GET {path} HTTP/1.1\r\nhost: {}\r\n\r\n", self.addr);
-        serde_json::from_str(&self.send(request.as_bytes())).expect("JSON")
+        self.send(request.as_bytes())
     }
 }

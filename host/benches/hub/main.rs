@@ -19,6 +19,7 @@ mod report;
 #[path = "../shared/sample.rs"]
 #[allow(dead_code, reason = "events go in as JSON here")]
 mod sample;
+mod stuck;
 
 use report::Report;
 use std::path::Path;
@@ -35,9 +36,10 @@ fn main() {
         return process::serve(Path::new(dir));
     }
     type Part = (&'static str, fn(&mut Report));
-    const PARTS: [Part; 5] = [
+    const PARTS: [Part; 6] = [
         ("fanout", fanout::run),
         ("nats", nats::run),
+        ("stuck", stuck::run),
         ("idle", idle::run),
         ("pipeline", pipeline::run),
         ("reload", reload::run),

@@ -7,23 +7,44 @@ use super::host::printable;
 use crate::event::{Event, EventError, EventFilter, Glob, NewEvent};
 use serde_json::value::RawValue;
 
+/// Tags for which there is room on the stack.
+const FEW: usize = 4;
+
 /// The lists of an event, borrowed: what [`Lists::event`] needs somewhere to point to.
 pub(super) struct Lists<'a> {
     event: &'a Event,
-    tags: Vec<&'a str>,
+    /// The tags, if they are as few as they are as a rule: then nothing is allocated.
+    few: [&'a str; FEW],
+    /// The tags, if they are more.
+    many: Vec<&'a str>,
     extensions: Vec<(&'a str, &'a str)>,
 }
 
 impl<'a> Lists<'a> {
+    #[inline]
     pub(super) fn of(event: &'a Event) -> Self {
         let meta = &event.metadata;
-        Self {
-            event,
-            tags: meta.tags.iter().map(String::as_str).collect(),
-            extensions: meta.extensions.iter().map(|(name, value)| (name.as_str(), value.get())).collect(),
+        let mut extensions = Vec::new();
+        // Asked first: to walk through an empty map is not free.
+        if !meta.extensions.is_empty() {
+            extensions.extend(meta.extensions.iter().map(|(name, value)| (name.as_str(), value.get())));
         }
+        let tags = meta.tags.iter().map(String::as_str);
+        let (mut few, mut many) = ([""; FEW], Vec::new());
+        if tags.len() <= FEW {
+            few.iter_mut().zip(tags).for_each(|(place, tag)| *place = tag);
+        } else {
+            many = tags.collect();
+        }
+        Self { event, few, many, extensions }
     }
 
+    #[inline]
+    pub(super) fn source(&self) -> &'a Event {
+        self.event
+    }
+
+    #[inline]
     pub(super) fn event(&self) -> types::Event<'_> {
         let meta = &self.event.metadata;
         types::Event {
@@ -37,7 +58,7 @@ impl<'a> Lists<'a> {
                 correlation_id: meta.correlation_id.as_deref(),
                 causation_id: meta.causation_id.as_deref(),
                 source: meta.source.as_deref(),
-                tags: &self.tags,
+                tags: self.few.get(..meta.tags.len()).unwrap_or(&self.many),
                 hops: meta.hops,
                 extensions: &self.extensions,
             },

@@ -23,6 +23,7 @@ use super::limits::{Limiter, Limits, MAX_BOUNDARY_BYTES, MAX_REFUSALS, YIELD_HOS
 use super::stats::Stats;
 use crate::event::Event;
 use crate::kv::{Namespace, Transaction};
+use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use stdio::Stdio;
@@ -64,6 +65,7 @@ impl Guest {
     }
 
     /// What the guest wrote to stdout and stderr since this was last asked.
+    #[inline]
     pub(super) fn take_output(&mut self) -> (String, String) {
         self.wasi.as_ref().map(|wasi| (wasi.1.stdout.take(), wasi.1.stderr.take())).unwrap_or_default()
     }
@@ -100,14 +102,16 @@ impl Guest {
     }
 }
 
-/// What one call has done so far. Dropped, it leaves no trace.
+/// What one call has done so far. It stays with the instance, so that the next call need not make it anew: [`Call::begin`]
+/// is what keeps them apart.
 #[derive(Default)]
 pub(super) struct Call {
     /// The event that is handled; absent in a call that may not publish.
     cause: Option<Cause>,
     pub(super) outbox: Vec<Event>,
     outbox_bytes: usize,
-    pub(super) transaction: Option<Transaction>,
+    /// Boxed: most calls have none, and every call's end is moved about.
+    pub(super) transaction: Option<Box<Transaction>>,
     /// Where log lines go besides the log.
     pub(super) lines: Option<Vec<LogLine>>,
     handed_over: usize,
@@ -116,20 +120,51 @@ pub(super) struct Call {
 }
 
 impl Call {
-    /// A call that may publish what `event` brings about.
-    pub(super) fn caused_by(event: &Event) -> Self {
-        let meta = &event.metadata;
-        let cause =
-            Cause { event_id: meta.event_id.clone(), correlation_id: meta.correlation_id.clone(), hops: meta.hops };
-        Self { cause: Some(cause), ..Self::default() }
+    /// Leaves nothing of the call before. One with a `cause` may publish what that brings about; `lines` are kept if they
+    /// are wanted.
+    #[inline]
+    pub(super) fn begin(&mut self, cause: Option<&Event>, lines: bool) {
+        // All of it by name: a field that is added is not forgotten here.
+        let Self { cause: last, outbox, outbox_bytes, transaction, lines: said, handed_over, unyielded, refusals } =
+            self;
+        match cause {
+            Some(event) => last.get_or_insert_default().copy(event),
+            None => *last = None,
+        }
+        outbox.clear();
+        (*outbox_bytes, *handed_over, *unyielded, *refusals) = (0, 0, 0, 0);
+        *transaction = None;
+        *said = lines.then(Vec::new);
     }
 }
 
 /// What an emitted event takes over from the one that caused it.
+#[derive(Default)]
 struct Cause {
     event_id: String,
     correlation_id: Option<String>,
     hops: u32,
+}
+
+impl Cause {
+    /// Into the texts that are there: their ids are as long as those of the event before, as a rule.
+    fn copy(&mut self, event: &Event) {
+        let meta = &event.metadata;
+        self.event_id.clone_from(&meta.event_id);
+        self.correlation_id.clone_from(&meta.correlation_id);
+        self.hops = meta.hops;
+    }
+}
+
+/// What a call said besides its answer, for whoever tries a plugin by hand.
+#[derive(Debug, Default, Serialize)]
+pub struct Transcript {
+    /// Its log lines.
+    pub lines: Vec<LogLine>,
+    /// What it wrote to stdout, cut.
+    pub stdout: String,
+    /// What it wrote to stderr, cut.
+    pub stderr: String,
 }
 
 /// Why the host ends a call from inside a host call.

@@ -10,10 +10,13 @@ use super::bindings::handler::exports::busway::plugin::handler::{Delivery, Descr
 use super::bindings::handler::{HandlerPlugin, HandlerPluginPre};
 use super::convert::Lists;
 use super::fault::{Fault, FaultCode};
-use super::host::{Call, Context, Guest, HostFault, printable};
+use super::host::{Context, Guest, HostFault, Transcript, printable};
 use super::limits::{MAX_BOUNDARY_BYTES, MAX_HANDLES, MAX_REUSES, YIELD_FUEL};
+use crate::event::Event;
+use crate::kv::Transaction;
+use futures_util::future::BoxFuture;
 use std::future::poll_fn;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::time::{Duration, Instant};
@@ -27,6 +30,17 @@ pub(super) enum Question<'a> {
     Describe,
     Handle(&'a Lists<'a>, u32),
     Matches(&'a Lists<'a>, Option<&'a str>),
+}
+
+impl<'a> Question<'a> {
+    /// The event to which whatever the guest publishes is due.
+    #[inline]
+    fn cause(&self) -> Option<&'a Event> {
+        match self {
+            Self::Handle(lists, _) => Some(lists.source()),
+            Self::Describe | Self::Matches(..) => None,
+        }
+    }
 }
 
 /// What it answers.
@@ -59,8 +73,9 @@ pub struct Usage {
 pub(super) struct Ended {
     pub(super) answer: Result<Answer, Fault>,
     pub(super) usage: Usage,
-    pub(super) stdout: String,
-    pub(super) stderr: String,
+    /// What it would publish and write; nothing of it has happened.
+    pub(super) outbox: Vec<Event>,
+    pub(super) writes: Option<Box<Transaction>>,
 }
 
 /// A component that is linked and has every export of its world.
@@ -93,7 +108,8 @@ pub(super) struct Instances {
 /// Instances that wait for a call.
 #[derive(Default)]
 struct Idle {
-    live: Vec<Live>,
+    #[expect(clippy::vec_box, reason = "they go in and out with every call: as a pointer, not as bytes")]
+    live: Vec<Box<Live>>,
     /// The version is not called any more: whoever finishes on it leaves nothing behind.
     retired: bool,
 }
@@ -104,6 +120,16 @@ impl Linked {
             Self::Handler(pre) => pre.instance_pre().component(),
             Self::Filter(pre) => pre.instance_pre().component(),
         }
+    }
+
+    /// Boxed, so that a call of an instance that is there does not carry the room for it along.
+    fn start<'a>(&'a self, store: &'a mut Store<Guest>) -> BoxFuture<'a, wasmtime::Result<Exports>> {
+        Box::pin(async move {
+            Ok(match self {
+                Self::Handler(pre) => Exports::Handler(pre.instantiate_async(store).await?),
+                Self::Filter(pre) => Exports::Filter(pre.instantiate_async(store).await?),
+            })
+        })
     }
 }
 
@@ -135,13 +161,21 @@ impl Instances {
         drop(dropped);
     }
 
-    /// Asks an instance; what it did meanwhile is in `call`. Dropping the future ends the call.
-    pub(super) async fn call(&self, question: Question<'_>, budget: &Budget, call: &mut Call) -> Ended {
+    /// Asks an instance; what it says besides its answer is in `transcript`. Dropping the future ends the call.
+    pub(super) async fn call(
+        &self,
+        question: Question<'_>,
+        budget: &Budget,
+        transcript: Option<&mut Transcript>,
+    ) -> Ended {
         let began = Instant::now();
         let mut live = self.take();
-        std::mem::swap(&mut live.store.data_mut().call, call);
+        live.store.data_mut().call.begin(question.cause(), transcript.is_some());
         let answer = match live.refuel(budget.fuel) {
-            Ok(()) => within(began + budget.deadline, live.ask(&self.linked, question)).await,
+            Ok(()) => {
+                let asked = pin!(live.ask(&self.linked, question));
+                within(began, budget.deadline, asked).await
+            }
             Err(error) => Ok(Err(error)),
         };
         let usage = Usage {
@@ -149,8 +183,10 @@ impl Instances {
             elapsed: began.elapsed(),
             memory: live.store.data().limiter.memory(),
         };
-        let (stdout, stderr) = live.store.data_mut().take_output();
-        std::mem::swap(&mut live.store.data_mut().call, call);
+        let guest = live.store.data_mut();
+        let (outbox, writes) = (std::mem::take(&mut guest.call.outbox), guest.call.transaction.take());
+        let (stdout, stderr) = guest.take_output();
+        let lines = guest.call.lines.take();
         let answer = match answer {
             Ok(Ok(answer)) => {
                 self.keep(live);
@@ -160,19 +196,24 @@ impl Instances {
             Ok(Err(error)) => Err(live.explain(&error, budget, &stderr)),
             Err(Late) => Err(over(budget.deadline, &stderr)),
         };
-        Ended { answer, usage, stdout, stderr }
+        if let Some(transcript) = transcript {
+            *transcript = Transcript { lines: lines.unwrap_or_default(), stdout, stderr };
+        }
+        Ended { answer, usage, outbox, writes }
     }
 
-    fn take(&self) -> Live {
+    #[inline]
+    fn take(&self) -> Box<Live> {
         if self.keep > 0
             && let Some(live) = self.lock().live.pop()
         {
             return live;
         }
-        Live::new(self.linked.component().engine(), Arc::clone(&self.context))
+        Box::new(Live::new(self.linked.component().engine(), Arc::clone(&self.context)))
     }
 
-    fn keep(&self, mut live: Live) {
+    #[inline]
+    fn keep(&self, mut live: Box<Live>) {
         live.calls += 1;
         let guest = live.store.data_mut();
         // A refusal that the guest lived with must not put a name to a later trap.
@@ -200,18 +241,19 @@ impl Live {
         Self { store, exports: None, calls: 0 }
     }
 
+    #[inline]
     fn refuel(&mut self, fuel: u64) -> wasmtime::Result<()> {
-        self.store.set_fuel(fuel)?;
-        self.store.fuel_async_yield_interval(Some(YIELD_FUEL))
+        if self.calls == 0 {
+            // Stays as it is from call to call.
+            self.store.fuel_async_yield_interval(Some(YIELD_FUEL))?;
+        }
+        self.store.set_fuel(fuel)
     }
 
     async fn ask(&mut self, linked: &Linked, question: Question<'_>) -> wasmtime::Result<Answer> {
         if self.exports.is_none() {
             // Start code runs here, under the same fuel and deadline.
-            self.exports = Some(match linked {
-                Linked::Handler(pre) => Exports::Handler(pre.instantiate_async(&mut self.store).await?),
-                Linked::Filter(pre) => Exports::Filter(pre.instantiate_async(&mut self.store).await?),
-            });
+            self.exports = Some(linked.start(&mut self.store).await?);
         }
         let store = &mut self.store;
         match (&self.exports, question) {
@@ -245,15 +287,16 @@ struct Late;
 
 /// As [`tokio::time::timeout_at`], but with no timer for a call that ends without giving its thread back: most do, and a timer
 /// costs as much as a tenth of them.
-async fn within<F: Future>(deadline: Instant, call: F) -> Result<F::Output, Late> {
-    let mut call = pin!(call);
+///
+/// Pinned by its caller: handed over as a value, all that it could ever hold would be copied.
+async fn within<F: Future>(began: Instant, time: Duration, mut call: Pin<&mut F>) -> Result<F::Output, Late> {
     let mut timer = None;
     poll_fn(|context| {
         if let Poll::Ready(output) = call.as_mut().poll(context) {
             return Poll::Ready(Ok(output));
         }
         // Unconstrained: a guest that uses up its task's budget in each turn must not keep the timer from being looked at.
-        let timer = timer.get_or_insert_with(|| Box::pin(unconstrained(sleep_until(deadline.into()))));
+        let timer = timer.get_or_insert_with(|| Box::pin(unconstrained(sleep_until((began + time).into()))));
         timer.as_mut().poll(context).map(|()| Err(Late))
     })
     .await

@@ -12,7 +12,7 @@ use super::description::Description;
 use super::engine::{Engine, Hash};
 use super::fault::{CallError, Failure, FailureKind, Fault, LoadError};
 use super::grants::Grants;
-use super::host::{Call, Context, LogLine, printable};
+use super::host::{Context, Transcript, printable};
 use super::instance::{Answer, Budget, Ended, Instances, Linked, Question, Usage};
 use super::limits::{self, Limits, MAX_SCHEMA_BYTES};
 use super::manifest::{Isolation, Manifest, OnError, OrderBy};
@@ -79,17 +79,6 @@ pub struct Effects {
     pub usage: Usage,
 }
 
-/// What a call said besides its answer, for whoever tries a plugin by hand.
-#[derive(Debug, Default, serde::Serialize)]
-pub struct Transcript {
-    /// Its log lines.
-    pub lines: Vec<LogLine>,
-    /// What it wrote to stdout, cut.
-    pub stdout: String,
-    /// What it wrote to stderr, cut.
-    pub stderr: String,
-}
-
 /// Parameters of a filter that its schema allows, in one form: equal parameters are equal, and ask the same question.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Params(Option<Arc<str>>);
@@ -147,8 +136,8 @@ impl Version {
     ///
     /// # Errors
     /// What the handler says, or why the sandbox ended it.
-    pub async fn handle(&self, event: &Event, attempt: u32) -> Result<Effects, CallError> {
-        self.handle_with(event, attempt, None).await
+    pub fn handle(&self, event: &Event, attempt: u32) -> impl Future<Output = Result<Effects, CallError>> + Send {
+        self.handle_with(event, attempt, None)
     }
 
     /// As [`Version::handle`], and shows what the handler said meanwhile.
@@ -162,11 +151,11 @@ impl Version {
         transcript: Option<&mut Transcript>,
     ) -> Result<Effects, CallError> {
         let lists = Lists::of(event);
-        let mut call = Call::caused_by(event);
-        let ended = self.ask(event, Question::Handle(&lists, attempt), &mut call, transcript).await;
-        let Ended { answer, usage, .. } = ended;
+        let budget = self.budget(event);
+        let ended = self.instances.call(Question::Handle(&lists, attempt), &budget, transcript).await;
+        let Ended { answer, usage, outbox, writes } = ended;
         let result = match answer {
-            Ok(Answer::Handled(Ok(()))) => Ok(Effects { outbox: call.outbox, writes: call.transaction, usage }),
+            Ok(Answer::Handled(Ok(()))) => Ok(Effects { outbox, writes: writes.map(|writes| *writes), usage }),
             Ok(Answer::Handled(Err(failure))) => Err(convert::failure(failure).into()),
             Ok(_) => Err(self.wrong_kind().into()),
             Err(fault) => Err(fault.into()),
@@ -183,8 +172,8 @@ impl Version {
     ///
     /// # Errors
     /// What the filter says, or why the sandbox ended it.
-    pub async fn matches(&self, event: &Event, params: &Params) -> Result<bool, CallError> {
-        self.matches_with(event, params, None).await
+    pub fn matches(&self, event: &Event, params: &Params) -> impl Future<Output = Result<bool, CallError>> + Send {
+        self.matches_with(event, params, None)
     }
 
     /// As [`Version::matches`], and shows what the filter said meanwhile.
@@ -199,7 +188,8 @@ impl Version {
     ) -> Result<bool, CallError> {
         let lists = Lists::of(event);
         let question = Question::Matches(&lists, params.as_str());
-        let Ended { answer, usage, .. } = self.ask(event, question, &mut Call::default(), transcript).await;
+        let budget = self.budget(event);
+        let Ended { answer, usage, .. } = self.instances.call(question, &budget, transcript).await;
         let result = match answer {
             Ok(Answer::Matched(Ok(verdict))) => Ok(verdict),
             Ok(Answer::Matched(Err(message))) => {
@@ -245,23 +235,10 @@ impl Version {
         Ok(Params::default())
     }
 
-    async fn ask(
-        &self,
-        event: &Event,
-        question: Question<'_>,
-        call: &mut Call,
-        into: Option<&mut Transcript>,
-    ) -> Ended {
+    #[inline]
+    fn budget(&self, event: &Event) -> Budget {
         let bytes = event.weight();
-        let budget = Budget { fuel: self.limits.fuel_for(bytes), deadline: self.limits.deadline_for(bytes) };
-        call.lines = into.is_some().then(Vec::new);
-        let mut ended = self.instances.call(question, &budget, call).await;
-        if let Some(transcript) = into {
-            transcript.lines = call.lines.take().unwrap_or_default();
-            transcript.stdout = std::mem::take(&mut ended.stdout);
-            transcript.stderr = std::mem::take(&mut ended.stderr);
-        }
-        ended
+        Budget { fuel: self.limits.fuel_for(bytes), deadline: self.limits.deadline_for(bytes) }
     }
 
     fn wrong_kind(&self) -> Failure {
@@ -365,8 +342,7 @@ impl Version {
 
 async fn describe(name: &Name, linked: Linked, context: Context) -> Result<Description, LoadError> {
     let budget = Budget { fuel: context.limits.fuel, deadline: context.limits.deadline };
-    let ended =
-        Instances::new(linked, Arc::new(context), 0).call(Question::Describe, &budget, &mut Call::default()).await;
+    let ended = Instances::new(linked, Arc::new(context), 0).call(Question::Describe, &budget, None).await;
     let name = name.clone();
     // A schema of many patterns takes a while to compile, and nothing on the way would give the thread back.
     let checking = tokio::task::spawn_blocking(move || match ended.answer {

@@ -25,7 +25,7 @@ impl Guest {
             return Ok(Err(reason));
         }
         let namespace = &self.context.namespace;
-        let transaction = self.call.transaction.get_or_insert_with(|| namespace.begin());
+        let transaction = self.call.transaction.get_or_insert_with(|| Box::new(namespace.begin()));
         Ok(operation(transaction).map_err(|error| error.to_string()))
     }
 }

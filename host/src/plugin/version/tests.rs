@@ -1,7 +1,9 @@
 //! What becomes of a guest, whatever it does: invariants I7 and I8.
 
 use super::*;
+use crate::event::NewEvent;
 use crate::plugin::fault::FaultCode;
+use crate::plugin::host::LogLine;
 use crate::plugin::testing::*;
 use std::time::{Duration, Instant};
 
@@ -166,6 +168,36 @@ async fn fresh_instances_forget_and_reused_ones_are_dropped_after_a_trap() {
         assert!(matches!(reused.handle(&event(), 1).await, Err(CallError::Failure(_))));
         fault(reused.handle(&event(), 1).await, FaultCode::Trap, "unreachable");
     }
+}
+
+#[tokio::test]
+async fn a_reused_instance_takes_nothing_of_one_call_into_the_next() {
+    // The first time it writes, fills its outbox and fails.
+    let publish = format!("(call $publish (i32.const 288) (i32.const 9) {JSON} {RET})");
+    let guest = Guest {
+        fields: "(global $n (mut i32) (i32.const 0))",
+        ..Guest::handler(format!(
+            "(global.set $n (i32.add (global.get $n) (i32.const 1)))
+             (local.set $i (i32.const 100))
+             (if (i32.eq (global.get $n) (i32.const 1)) (then
+               (call $increment {TEXT} (i32.const 2) {RET})
+               (loop $l {publish} (br_if $l (local.tee $i (i32.sub (local.get $i) (i32.const 1)))))
+               (return {RETRY})))
+             {publish} (if (i32.load8_u {RET}) (then (return {RETRY}))) {OK}"
+        ))
+    };
+    let version = guest.load_with("isolation = \"reuse\"").await;
+    assert!(matches!(version.handle(&event(), 1).await, Err(CallError::Failure(_))));
+    for id in ["another-1", "2"] {
+        let next = NewEvent::new("task.created").event_id(id).admit().unwrap();
+        let effects = version.handle(&next, 1).await.unwrap();
+        let [event] = &effects.outbox[..] else { panic!("{:?}", effects.outbox) };
+        assert_eq!((event.metadata.causation_id.as_deref(), &event.metadata.correlation_id), (Some(id), &None));
+        assert!(effects.writes.is_none());
+    }
+    let counts = version.stats().counts();
+    assert_eq!((counts.calls, counts.ok, counts.failures["retry"], counts.emitted), (3, 2, 1, 2));
+    assert_eq!(counts.refused["outbox"], 36);
 }
 
 #[tokio::test]
