@@ -10,7 +10,7 @@ WEBHOOKS = $(TARGET)/webhooks.jsonl
 BUSWAY = $(TARGET)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))/busway
 export CARGO_TARGET_DIR = $(abspath $(TARGET))
 
-.PHONY: run test plugins demo demo-github bench hub setup fmt clippy unit doc webhooks clean-plugins
+.PHONY: run test plugins demo demo-github torture bench hub setup fmt clippy unit doc webhooks clean-plugins
 
 ## The hub with the example plugins and live demo events: open another terminal and try `make demo`, curl, or `busway tail`.
 run: plugins hub
@@ -37,6 +37,11 @@ demo-github: plugins hub webhooks
 	@$(BUSWAY) --url http://$(LISTEN) publish $(WEBHOOKS)
 	@echo "published; the digests:"
 	@$(BUSWAY) --url http://$(LISTEN) tail --types github.digest --from earliest --limit 20
+
+## Kills the hub 200 times while it works, and compares what was acknowledged with what is there. The result: target/torture.json.
+torture: setup
+	BUSWAY_KILLS=200 BUSWAY_TORTURE_RESULT=$(abspath $(TARGET))/torture.json \
+	  cargo nextest run --locked --workspace --profile torture -E 'test(torture::)'
 
 ## Figures for BENCHMARKS.md.
 bench: setup

@@ -57,8 +57,8 @@ struct Serving {
 
 impl Serving {
     async fn start(dir: &Path, args: &[&str]) -> Self {
-        let mut child =
-            busway().args(["serve", "--listen", "127.0.0.1:0", "--plugins"]).arg(dir).args(args).spawn().unwrap();
+        let args = [&["serve", "--memory", "--listen", "127.0.0.1:0"], args].concat();
+        let mut child = busway().args(args).arg("--plugins").arg(dir).spawn().unwrap();
         let said = BufReader::new(child.stderr.take().unwrap()).lines();
         let mut serving = Self { child, address: String::new(), said };
         let line = serving.until_said("listening on http://").await;

@@ -13,6 +13,7 @@ mod plugins;
 mod praxis;
 mod properties;
 mod tidy;
+mod torture;
 #[cfg(feature = "webhooks")]
 mod webhooks;
 mod websocket;
