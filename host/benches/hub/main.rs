@@ -6,6 +6,7 @@
 #![allow(clippy::print_stdout, reason = "a benchmark tells its figures")]
 
 mod clients;
+mod durable;
 mod fanout;
 mod frames;
 #[path = "../shared/guests.rs"]
@@ -30,16 +31,19 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    if let [first, dir] = &args[..]
+    if let [first, dir, sync] = &args[..]
         && first == "serve"
     {
-        return process::serve(Path::new(dir));
+        return process::serve(Path::new(dir), sync);
     }
     type Part = (&'static str, fn(&mut Report));
-    const PARTS: [Part; 6] = [
+    const PARTS: [Part; 9] = [
         ("fanout", fanout::run),
         ("nats", nats::run),
         ("stuck", stuck::run),
+        ("live", stuck::live),
+        ("durable", durable::publish),
+        ("replay", durable::replay),
         ("idle", idle::run),
         ("pipeline", pipeline::run),
         ("reload", reload::run),

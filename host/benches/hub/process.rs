@@ -1,6 +1,6 @@
 //! The server under measurement: a process of its own, so that its CPU time and its memory are its alone.
 
-use busway::{config::Config, hub::Hub};
+use busway::{config::Config, hub::Hub, journal::Sync};
 use std::{
     fs,
     io::{BufRead, BufReader, Read, Write},
@@ -55,13 +55,19 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts this program again as a hub, with plugins in place, and waits until it is ready.
+    /// Starts this program again as a hub in memory, with plugins in place, and waits until it is ready.
     pub(crate) fn start(install: impl FnOnce(&Path)) -> Self {
+        Self::keeping("memory", install)
+    }
+
+    /// As [`Server::start`], with a journal that syncs so: `full` or `normal`.
+    pub(crate) fn keeping(sync: &str, install: impl FnOnce(&Path)) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         install(dir.path());
         let mut child = Command::new(std::env::current_exe().expect("it runs"))
             .arg("serve")
             .arg(dir.path())
+            .arg(sync)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -74,9 +80,11 @@ impl Server {
 }
 
 /// What the child does: a hub as `busway serve` runs it, until its parent is gone.
-pub(crate) fn serve(dir: &Path) {
+pub(crate) fn serve(dir: &Path, sync: &str) {
     let mut config = Config::default();
-    config.journal.memory = true;
+    config.journal.memory = sync == "memory";
+    config.journal.sync = if sync == "normal" { Sync::Normal } else { Sync::Full };
+    config.journal.dir = dir.join("data");
     config.http.listen = SocketAddr::from(([127, 0, 0, 1], 0));
     config.plugins.dir = dir.to_owned();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");

@@ -62,6 +62,21 @@ pub(crate) fn run(report: &mut Report) {
     }
 }
 
+/// The same clock, to one client that has nothing in its way.
+pub(crate) fn live(report: &mut Report) {
+    let server = Server::start(|_| ());
+    let mut client = Swarm::connect(server.addr, "/ws/events?types=task.*", 1, &[]);
+    assert!(client.read_until(1, Swarm::frames), "it is welcomed");
+    let mut rounds: Vec<Latency> = (0..=ROUNDS).map(|_| measure(server.addr, &mut client)).skip(1).collect();
+    for (what, target, of) in [
+        ("p50", "≤ 300 µs", (|latency| latency.p50) as fn(&Latency) -> f64),
+        ("p99", "≤ 2,000 µs", |latency| latency.p99),
+    ] {
+        let value = median(&mut rounds.iter_mut().map(|latency| of(latency)).collect::<Vec<_>>());
+        report.row(&format!("live: publish → WebSocket in memory, 5,000 events/s, {what}"), target, value, "µs");
+    }
+}
+
 fn round(addr: SocketAddr, healthy: &mut Swarm, stuck: bool) -> Latency {
     let mut http = Http::connect(addr);
     let client = stuck.then(|| {
@@ -107,12 +122,12 @@ fn measure(addr: SocketAddr, healthy: &mut Swarm) -> Latency {
     let events = BATCHES * BATCH;
     let first = healthy.counters[0].frames;
     assert!(healthy.counters.iter().all(|counter| counter.frames == first), "they are all at the same event");
-    let mut times = Vec::with_capacity(events * HEALTHY);
+    let mut times = Vec::with_capacity(events * healthy.counters.len());
     let publisher = thread::spawn({
         let sent = sent.clone();
         move || publish(addr, &sent)
     });
-    let target = healthy.frames() + (events * HEALTHY) as u64;
+    let target = healthy.frames() + (events * healthy.counters.len()) as u64;
     let whole = healthy.follow(target, |frames, now| {
         for frame in frames {
             let sent = sent[(frame - first) as usize / BATCH].get().expect("sent before it came");
