@@ -5,7 +5,7 @@ use crate::{
     guests::probe,
     hub::{TestHub, until, within},
 };
-use busway::{config::Config, event::NewEvent, hub::Hub};
+use busway::{config::Config, event::NewEvent, hub::Hub, journal::Select};
 use serde_json::{Value, json};
 use tempfile::tempdir;
 
@@ -161,4 +161,40 @@ async fn retention_waits_for_a_handler_that_is_behind() {
     let is_last = |event: &Value| event["data"]["count"] == json!(200);
     hub.events_until(|events| events.iter().any(is_last)).await;
     until(|| hub.bus().log().oldest() == hub.bus().log().head() - 9).await;
+}
+
+#[tokio::test]
+async fn a_handler_that_falls_behind_reads_from_the_journal_and_misses_nothing() {
+    let small = |config: &mut Config| config.log.buffer_size = 16.try_into().unwrap();
+    let hub = TestHub::durable(tempdir().unwrap(), small).await;
+    hub.install("probe", probe(1), "order_by = \"seq\"").await;
+    hub.post("/v1/plugins/probe/disable", &json!({})).await;
+    for _ in 0..50 {
+        let events = vec![NewEvent::new("probe.count"); 60];
+        hub.bus().publish_all(events).await.unwrap();
+    }
+    hub.post("/v1/plugins/probe/enable", &json!({})).await;
+    let last =
+        hub.events_until(|events| events.last().is_some_and(|event| event["data"]["count"] == json!(3_000))).await;
+    let of: Vec<u64> = last.iter().filter_map(|event| event["data"]["of"].as_u64()).collect();
+    assert!(of.len() == 3_000 && of.is_sorted(), "each once, in order");
+    assert_eq!(hub.bus().stats().events_missed, 0);
+}
+
+#[tokio::test]
+async fn what_fails_for_good_is_kept_as_a_dead_letter_and_holds_up_nobody() {
+    let hub = durable().await;
+    hub.install("probe", probe(1), "concurrency = 1\n[retry]\nattempts = 2\n").await;
+    let poison = hub.publish("probe.trap", json!(null)).await;
+    hub.publish("probe.count", json!(null)).await;
+    hub.events_of("probed.count", 1).await;
+    let told = &hub.events_of("plugin.dead_letter", 1).await[0]["data"];
+    assert_eq!((&told["seq"], &told["code"], &told["attempts"]), (&json!(poison), &json!("trap"), &json!(2)));
+    let hub = hub.restart().await;
+    let select = Select { limit: 10, ..Select::default() };
+    let letters = hub.bus().log().journal().unwrap().letters(select).await.unwrap();
+    assert_eq!(letters.len(), 1);
+    let letter = serde_json::to_value(&letters[0]).unwrap();
+    assert_eq!((&letter["plugin"], &letter["event"]["type"]), (&json!("probe"), &json!("probe.trap")), "{letter}");
+    assert_eq!(letter["sha256"], hub.get("/v1/plugins/probe").await.1["sha256"]);
 }

@@ -4,6 +4,7 @@
 mod bus;
 mod cli;
 mod client;
+mod cursors;
 mod guests;
 mod http;
 mod hub;

@@ -246,6 +246,16 @@ impl Registry {
     pub fn write_metrics(&self, out: &mut Exposition) {
         let plugins = self.all();
         stats::write(plugins.iter().map(|plugin| (plugin.name().as_str(), plugin.stats().as_ref())), out);
+        out.family(
+            "busway_plugin_done",
+            "gauge",
+            "The seq through which a handler is done; busway_log_head minus it is its lag.",
+        );
+        for plugin in &plugins {
+            if let Some(done) = plugin.done() {
+                out.sample("busway_plugin_done", &[("plugin", plugin.name().as_str())], done);
+            }
+        }
         out.family("busway_plugin_active", "gauge", "Whether a version of the plugin is active.");
         for plugin in &plugins {
             out.sample(

@@ -63,9 +63,10 @@ impl Place {
         Ok(())
     }
 
-    /// Whether the journal does not know yet that the lane is done with everything up to `done`.
-    pub(super) fn is_behind(&self, done: u64) -> bool {
-        self.begun < u64::MAX && done > self.done
+    /// Whether the journal does not know yet that the lane is done with everything up to `done`, or, if it is `idle`, that
+    /// nothing after it was begun.
+    pub(super) fn is_behind(&self, done: u64, idle: bool) -> bool {
+        self.begun < u64::MAX && (done > self.done || (idle && self.begun > done))
     }
 
     /// Tells it. `idle`: nothing after `done` was begun.

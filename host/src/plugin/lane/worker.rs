@@ -37,6 +37,9 @@ use tokio_util::sync::CancellationToken;
 /// After the journal could not be written or read.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// The lane reads no further than this past an event that is not settled: what is done behind it is remembered one by one.
+const FURTHEST: u64 = 65_536;
+
 pub(super) struct Lane {
     pub(super) bus: Bus,
     pub(super) plugin: Arc<Plugin>,
@@ -160,8 +163,9 @@ impl Lane {
             }
             self.changes.borrow_and_update();
             let reading = !leaving && self.may_read(&version);
-            self.announce(reading);
-            let taking = reading && self.held.has_room() && self.read_at.is_none();
+            self.show(reading);
+            let near = self.cursor.position() - self.settled() <= FURTHEST;
+            let taking = reading && near && self.held.has_room() && self.read_at.is_none();
             let due = self.later.peek().map(|Reverse((due, _))| *due).filter(|_| !leaving);
             let alarm = [due, self.read_at, self.flush_due()].into_iter().flatten().min();
             tokio::select! {
@@ -189,6 +193,9 @@ impl Lane {
     async fn idle(&mut self, stop: &CancellationToken) -> bool {
         self.progress.send_replace(u64::MAX);
         loop {
+            if self.calls.is_empty() {
+                self.save(true).await;
+            }
             tokio::select! {
                 () = stop.cancelled() => return false,
                 changed = self.active.changed() => {
@@ -338,7 +345,7 @@ impl Lane {
 
     /// When the journal is to be told how far the lane is; none if it knows.
     fn flush_due(&self) -> Option<Instant> {
-        (self.flush.is_some() && self.place.is_behind(self.settled())).then_some(self.flush_at)
+        (self.flush.is_some() && self.place.is_behind(self.settled(), false)).then_some(self.flush_at)
     }
 
     /// Through which event everything is settled: done, or known to the journal as waiting for another try.
@@ -346,10 +353,16 @@ impl Lane {
         self.held.first_unsettled().map_or(self.cursor.position() - 1, |seq| seq - 1)
     }
 
+    /// Shows how far it is, and through which event nobody has to wait for it any more.
+    fn show(&self, reading: bool) {
+        self.plugin.show_place(self.settled(), self.waiting.len());
+        self.announce(reading);
+    }
+
     /// Tells the journal how far the lane is. `idle`: nothing is at work, so nothing after it was begun and not ended.
     async fn save(&mut self, idle: bool) {
         let settled = self.settled();
-        if self.place.is_behind(settled) || (idle && self.flush.is_some()) {
+        if self.place.is_behind(settled, idle) {
             // It is tried again, now and then or after the next start: what was handled without effects is handled again.
             if let Err(error) = self.place.advance(settled, idle).await {
                 tracing::warn!(plugin = &*self.name, %error, "cannot write how far the handler is");

@@ -11,7 +11,7 @@ use std::{
     collections::VecDeque,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -69,6 +69,9 @@ pub struct Plugin {
     on_trial: AtomicBool,
     gone: CancellationToken,
     replayed: Notify,
+    /// A handler's: through which event it is done, and how many wait for another try.
+    done: AtomicU64,
+    waiting: AtomicUsize,
     commands: mpsc::WeakSender<Command>,
 }
 
@@ -121,6 +124,8 @@ impl Plugin {
             on_trial: AtomicBool::new(true),
             gone: CancellationToken::new(),
             replayed: Notify::new(),
+            done: AtomicU64::new(0),
+            waiting: AtomicUsize::new(0),
             commands,
         }
     }
@@ -177,6 +182,17 @@ impl Plugin {
     /// Says so.
     pub fn replay(&self) {
         self.replayed.notify_one();
+    }
+
+    /// Says how far a handler is: done through `done`, but for `waiting` events that it is to try again.
+    pub fn show_place(&self, done: u64, waiting: usize) {
+        self.done.store(done, Relaxed);
+        self.waiting.store(waiting, Relaxed);
+    }
+
+    /// Through which event a handler is done; none for a filter.
+    pub fn done(&self) -> Option<u64> {
+        (self.kind() == Some(Kind::Handler)).then(|| self.done.load(Relaxed))
     }
 
     pub(super) fn standing(&self) -> MutexGuard<'_, Standing> {
@@ -240,6 +256,7 @@ impl Plugin {
 
     /// All of it, for the API.
     pub fn status(&self) -> Status {
+        let done = self.done();
         let standing = self.standing();
         let current = standing.current.as_deref();
         let brief = |version: &Arc<Version>| Brief {
@@ -251,6 +268,8 @@ impl Plugin {
             state: standing.state,
             previous: standing.previous.as_ref().map(brief),
             quarantined_until: standing.quarantined_until.map(|(_, until)| until),
+            done,
+            waiting: done.map(|_| self.waiting.load(Relaxed)),
             current: current.map(Current::of),
             last_error: self.stats.last_error(),
             counts: self.stats.counts(),
@@ -263,6 +282,12 @@ impl Plugin {
 pub struct Status {
     name: String,
     state: State,
+    /// A handler's: through which seq it is done ...
+    #[serde(skip_serializing_if = "Option::is_none")]
+    done: Option<u64>,
+    /// ... but for so many events that wait for another try.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    waiting: Option<usize>,
     #[serde(flatten)]
     current: Option<Current>,
     #[serde(skip_serializing_if = "Option::is_none")]
