@@ -3,17 +3,19 @@
 //! Checks what publishers hand in and gives it to the log; runs native subscribers as cursors on it. Knows nothing of
 //! plugins, sockets or HTTP: an admission filter is a function it is given. Start reading at [`Bus::publish`].
 
+mod publish;
 mod request;
 mod stats;
 mod subscription;
 
+pub use publish::{PublishError, Publishing, Receipt, Rejection};
 pub use request::{Ask, Asked, MAX_TIMEOUT_MS, Reply, RequestError};
 pub use stats::Stats;
 pub use subscription::{IntoOutcome, Subscription};
 
 use crate::{
     event::{Event, EventError, EventFilter, Glob, NewEvent},
-    log::{AppendError, Log, Seqs},
+    log::{AppendError, Log},
     metrics::{Counter, Metrics},
 };
 use futures_util::future::BoxFuture;
@@ -45,75 +47,6 @@ impl Default for BusConfig {
 
 /// Asks whether an event may come in.
 pub type Admission = Arc<dyn Fn(Arc<Event>) -> BoxFuture<'static, Result<(), Rejection>> + Send + Sync>;
-
-/// An admission filter's no.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rejection {
-    /// The filter that said no.
-    pub filter: String,
-    /// Its reason.
-    pub reason: String,
-}
-
-/// An event's place in the log, as its publisher is told.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Receipt {
-    /// Its seq.
-    pub seq: u64,
-    /// Its id: the publisher's own or the one it was given.
-    pub event_id: String,
-    /// It had been published before: this is the place of the first, and nothing was stored again.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub duplicate: bool,
-}
-
-/// Why nothing was published. Of several events handed in together, none was.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum PublishError {
-    /// A field is out of bounds.
-    #[error("event {index}: {error}")]
-    Invalid {
-        /// Which of the events handed in together.
-        index: usize,
-        /// What is wrong with it.
-        error: EventError,
-    },
-    /// An admission filter said no.
-    #[error("event {index}: refused by filter {}: {}", .rejection.filter, .rejection.reason)]
-    Rejected {
-        /// Which of the events handed in together.
-        index: usize,
-        /// Who said no, and why.
-        rejection: Rejection,
-    },
-    /// See [`AppendError`].
-    #[error(transparent)]
-    Append(#[from] AppendError),
-    /// Admission filters take time to ask, and `try_publish` does not wait.
-    #[error("admission filters are configured, so publishing has to wait for them: use publish")]
-    MustWait,
-}
-
-impl PublishError {
-    /// Stable, for programs.
-    pub fn code(&self) -> &'static str {
-        match self {
-            Self::Invalid { error, .. } => error.code,
-            Self::Rejected { .. } => "publish.rejected",
-            Self::Append(AppendError::Full) => "publish.full",
-            Self::Append(AppendError::TooLarge { .. }) => "publish.too-large",
-            Self::Append(AppendError::Stopped) => "publish.stopped",
-            Self::Append(AppendError::Journal(error)) => error.code(),
-            Self::MustWait => "publish.must-wait",
-        }
-    }
-}
-
-impl From<EventError> for PublishError {
-    fn from(error: EventError) -> Self {
-        Self::Invalid { index: 0, error }
-    }
-}
 
 /// A handle on the bus; clones are the same bus.
 #[derive(Clone)]
@@ -158,48 +91,48 @@ impl Bus {
         receipts.pop().ok_or(PublishError::Append(AppendError::Stopped))
     }
 
-    /// Publishes events with seqs in a row, all of them or none.
+    /// Publishes events one behind the other, all of them or none, and waits until they are in the log.
     ///
     /// # Errors
     /// See [`PublishError`]; it names the first event that was refused.
     pub async fn publish_all(&self, events: Vec<NewEvent>) -> Result<Vec<Receipt>, PublishError> {
+        self.begin_publish(events).await?.receipts().await
+    }
+
+    /// The first half of [`Bus::publish_all`]: asks the admission filters and puts the events in line. What is begun later
+    /// comes later, whoever waits for it first.
+    ///
+    /// # Errors
+    /// See [`PublishError`]; it names the first event that was refused.
+    pub async fn begin_publish(&self, events: Vec<NewEvent>) -> Result<Publishing, PublishError> {
         self.take_in(events, NewEvent::admit_from_outside).await
     }
 
-    /// Publishes what a client said that is no event, in the hub's own name. It comes from outside all the same: it passes
-    /// the admission filters and is counted as sent.
+    /// As [`Bus::begin_publish`], for what a client said that is no event, in the hub's own name. It comes from outside all
+    /// the same: it passes the admission filters and is counted as sent.
     ///
     /// # Errors
-    /// As [`Bus::publish`].
-    pub async fn publish_heard(&self, event: NewEvent) -> Result<(), PublishError> {
-        self.take_in(vec![event.source("busway")], NewEvent::admit).await.map(|_| ())
+    /// As [`Bus::begin_publish`].
+    pub async fn begin_publish_heard(&self, event: NewEvent) -> Result<Publishing, PublishError> {
+        self.take_in(vec![event.source("busway")], NewEvent::admit).await
     }
 
     async fn take_in(
         &self,
         events: Vec<NewEvent>,
         admit: fn(NewEvent) -> Result<Event, EventError>,
-    ) -> Result<Vec<Receipt>, PublishError> {
+    ) -> Result<Publishing, PublishError> {
         let identified = events.iter().any(NewEvent::is_identified);
         let events = self.count(events.len(), self.admit(events, admit).await)?;
-        if events.is_empty() {
-            return Ok(Vec::new());
-        }
         let ids: Vec<String> = events.iter().map(|event| event.metadata.event_id.clone()).collect();
+        if events.is_empty() {
+            return Ok(Publishing { submitted: None, ids });
+        }
         let appended = self.shared.log.append(events, identified).map_err(PublishError::from);
         let submitted = self.count(ids.len(), appended)?;
-        // Before waiting: they will be in the log, though their publisher may be gone by then.
+        // Before anybody waits: they will be in the log, though their publisher may be gone by then.
         self.shared.metrics.events_sent.add(ids.len() as u64);
-        // Counted by the log, should its journal fail.
-        Ok(match submitted.seqs().await? {
-            Seqs::From(first) => {
-                (first..).zip(ids).map(|(seq, event_id)| Receipt { seq, event_id, duplicate: false }).collect()
-            }
-            Seqs::Each(seqs) => {
-                let receipt = |((seq, duplicate), event_id)| Receipt { seq, event_id, duplicate };
-                seqs.into_iter().zip(ids).map(receipt).collect()
-            }
-        })
+        Ok(Publishing { submitted: Some(submitted), ids })
     }
 
     /// Publishes an event without waiting: it is in the queue, its seq is not known yet.

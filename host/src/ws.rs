@@ -4,6 +4,7 @@
 //! Start reading at [`Client`].
 
 mod client;
+mod out;
 mod protocol;
 mod socket;
 

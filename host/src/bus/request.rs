@@ -1,6 +1,6 @@
 //! Request and reply: one cursor looks for the replies that anybody waits for.
 
-use super::{Bus, PublishError, Receipt};
+use super::{Bus, PublishError, Publishing, Receipt};
 use crate::{
     event::{Event, Glob, NewEvent},
     log::{AppendError, Cursor, Step},
@@ -114,11 +114,11 @@ pub(super) struct Replies {
     waiters: Arc<Mutex<Waiters>>,
 }
 
-/// A request that is in the log and waits for its reply.
+/// A request that is in line for the log and waits for its reply.
 pub struct Asked {
     bus: Bus,
     waiting: Registration,
-    request: Receipt,
+    publishing: Publishing,
     reply_type: Glob,
     until: Instant,
     patience: Duration,
@@ -201,17 +201,18 @@ async fn publish(bus: &Bus, mut event: NewEvent, reply_type: &Glob, patience: Du
     // Before publishing, so that no reply can come too early to be seen.
     let waiting = bus.shared.replies.register(&correlation_id, reply_type);
     let until = Instant::now() + patience;
-    let request = bus.publish(event).await?;
-    Ok(Asked { bus: bus.clone(), waiting, request, reply_type: reply_type.clone(), until, patience })
+    let publishing = bus.begin_publish(vec![event]).await?;
+    Ok(Asked { bus: bus.clone(), waiting, publishing, reply_type: reply_type.clone(), until, patience })
 }
 
 impl Asked {
     /// Waits for the reply.
     ///
     /// # Errors
-    /// [`RequestError::Timeout`], or that the hub has stopped meanwhile.
+    /// [`RequestError::Timeout`], or that the request did not get into the log.
     pub async fn reply(self) -> Result<Reply, RequestError> {
-        let Self { bus, mut waiting, request, reply_type, until, patience } = self;
+        let Self { bus, mut waiting, publishing, reply_type, until, patience } = self;
+        let request = publishing.receipts().await?.pop().ok_or(PublishError::Append(AppendError::Stopped))?;
         let later = async {
             loop {
                 match waiting.received.recv().await {

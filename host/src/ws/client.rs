@@ -2,29 +2,33 @@
 //! nothing waits for this one: what it has not been able to take in costs a number (I4).
 
 use super::{
-    Context, WebSocketConfig,
+    Context,
+    out::{Clock, Out},
     protocol::{self, End, FromClient, Id, Received, Subscribe, ToClient},
     socket::Socket,
 };
 use crate::{
-    bus::{Ask, Reply},
+    bus::{Ask, Publishing, Reply},
     event::{NewEvent, types},
-    log::{
-        frames::Frames,
-        view::{Delivery, ViewCursor},
-    },
+    log::view::{Delivery, ViewCursor},
     question::Wanted,
 };
 use bytes::Bytes;
-use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use futures_util::{
+    StreamExt,
+    future::BoxFuture,
+    stream::{FuturesOrdered, FuturesUnordered},
+};
 use serde_json::json;
-use std::{io, pin::Pin, sync::Arc, time::Duration};
-use tokio::time::{Instant, Sleep, sleep_until, timeout};
+use std::{io, sync::Arc, time::Duration};
+use tokio::time::{Instant, sleep_until, timeout};
 use tungstenite::{Message, error::Error};
 use uuid::Uuid;
 
 /// Most requests of one connection that wait for their reply.
 const MAX_REQUESTS: usize = 16;
+/// Most messages of one connection whose events wait to be in the log; then nothing more is read from it.
+const MAX_PUBLISHING: usize = 64;
 /// How long a client may take to read what was on its way when the hub closed the connection, the close frame included.
 const CLOSING: Duration = Duration::from_secs(5);
 
@@ -37,32 +41,10 @@ pub struct Client {
     cursor: Option<ViewCursor>,
     out: Out,
     requests: FuturesUnordered<BoxFuture<'static, ToClient>>,
+    /// What it publishes, in its order; the answer, if there is one.
+    publishing: FuturesOrdered<BoxFuture<'static, Option<ToClient>>>,
     clock: Clock,
     delivered: u64,
-}
-
-/// What is being written: whole frames, from `at` on.
-#[derive(Default)]
-struct Out {
-    bytes: Bytes,
-    at: usize,
-    /// Which events they are; none for other messages.
-    frames: Option<Frames>,
-    /// Since when the socket takes nothing.
-    stuck: Option<Instant>,
-}
-
-impl Out {
-    fn is_done(&self) -> bool {
-        self.at == self.bytes.len()
-    }
-}
-
-/// When the client is to be pinged, and when it is given up.
-struct Clock {
-    next_ping: Instant,
-    pong_due: Option<Instant>,
-    alarm: Pin<Box<Sleep>>,
 }
 
 impl Client {
@@ -70,8 +52,17 @@ impl Client {
     pub fn new(context: Arc<Context>, socket: Socket, cursor: ViewCursor) -> Self {
         let next_ping = Instant::now() + context.config.ping_s.duration();
         let clock = Clock { next_ping, pong_due: None, alarm: Box::pin(sleep_until(next_ping)) };
-        let (out, requests) = (Out::default(), FuturesUnordered::new());
-        Self { context, id: Uuid::now_v7(), socket, cursor: Some(cursor), out, requests, clock, delivered: 0 }
+        Self {
+            context,
+            id: Uuid::now_v7(),
+            socket,
+            cursor: Some(cursor),
+            out: Out::default(),
+            requests: FuturesUnordered::new(),
+            publishing: FuturesOrdered::new(),
+            clock,
+            delivered: 0,
+        }
     }
 
     /// Runs the connection to its end; both ends of it are announced as events.
@@ -122,7 +113,8 @@ impl Client {
                     None => return Ok(End::GoingAway),
                 },
                 Some(reply) = self.requests.next(), if !self.requests.is_empty() => self.answer(&reply),
-                readable = self.socket.readable(), if self.socket.may_read() => {
+                Some(answer) = self.publishing.next(), if !self.publishing.is_empty() => self.published(answer),
+                readable = self.socket.readable(), if self.socket.may_read() && self.publishing.len() < MAX_PUBLISHING => {
                     readable?;
                     if !self.socket.fill()? {
                         return Ok(End::Client);
@@ -205,6 +197,12 @@ impl Client {
                 Ok(None) => return None,
                 Ok(Some(Message::Text(text))) => {
                     self.context.bus.metrics().websocket_messages.inc();
+                    // Many may have come at once.
+                    while self.publishing.len() >= MAX_PUBLISHING
+                        && let Some(answer) = self.publishing.next().await
+                    {
+                        self.published(answer);
+                    }
                     self.hear(text.as_str()).await;
                 }
                 Ok(Some(Message::Binary(_))) => return Some(End::Binary),
@@ -233,8 +231,8 @@ impl Client {
                 self.cursor = None;
                 ToClient::Subscribed { id, next: self.position() }
             }
-            Ok(FromClient::Publish(events)) => match self.context.bus.publish_all(events).await {
-                Ok(events) => ToClient::Published { id, events },
+            Ok(FromClient::Publish(events)) => match self.context.bus.begin_publish(events).await {
+                Ok(publishing) => return self.publishing.push_back(Box::pin(acknowledge(id, publishing, true))),
                 Err(error) => ToClient::refused(id, error.code(), &error),
             },
             Ok(FromClient::Request(ask)) => match self.request(id, *ask).await {
@@ -244,11 +242,11 @@ impl Client {
             Ok(FromClient::Other(message)) => {
                 let received = Received { connection_id: self.id, message: &message };
                 let event = match NewEvent::new(types::WS_MESSAGE_RECEIVED).data(received) {
-                    Ok(event) => self.context.bus.publish_heard(event).await,
+                    Ok(event) => self.context.bus.begin_publish_heard(event).await,
                     Err(error) => Err(error.into()),
                 };
                 match event {
-                    Ok(()) => return,
+                    Ok(publishing) => return self.publishing.push_back(Box::pin(acknowledge(id, publishing, false))),
                     Err(error) => ToClient::refused(id, error.code(), &error),
                 }
             }
@@ -295,6 +293,12 @@ impl Client {
             }
         }));
         None
+    }
+
+    fn published(&mut self, answer: Option<ToClient>) {
+        if let Some(answer) = answer {
+            self.answer(&answer);
+        }
     }
 
     fn answer(&mut self, message: &ToClient) {
@@ -361,6 +365,14 @@ impl Client {
     }
 }
 
+/// What the client is told once its events are in the log; of what was `asked` to be published, also that it is.
+async fn acknowledge(id: Id, publishing: Publishing, asked: bool) -> Option<ToClient> {
+    match publishing.receipts().await {
+        Ok(events) => asked.then_some(ToClient::Published { id, events }),
+        Err(error) => Some(ToClient::refused(id, error.code(), &error)),
+    }
+}
+
 /// What comes next in the view; for a client that is unsubscribed from everything, nothing until the log ends.
 async fn next(cursor: &mut Option<ViewCursor>, context: &Context) -> Option<Delivery> {
     match cursor {
@@ -368,20 +380,6 @@ async fn next(cursor: &mut Option<ViewCursor>, context: &Context) -> Option<Deli
         None => {
             context.bus.log().ended().await;
             None
-        }
-    }
-}
-
-impl Clock {
-    /// Sets the alarm to whatever comes first.
-    fn set(&mut self, out: &Out, config: &WebSocketConfig) {
-        let slow = config.slow_timeout_s.duration();
-        let due =
-            [Some(self.next_ping), self.pong_due, out.stuck.map(|since| since + slow)].into_iter().flatten().min();
-        if let Some(due) = due
-            && due != self.alarm.deadline()
-        {
-            self.alarm.as_mut().reset(due);
         }
     }
 }

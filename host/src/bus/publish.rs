@@ -1,0 +1,104 @@
+//! What publishers are told: where their events are, or why nothing was published.
+
+use crate::{
+    event::EventError,
+    log::{AppendError, Seqs, Submitted},
+};
+use serde::Serialize;
+
+/// An admission filter's no.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejection {
+    /// The filter that said no.
+    pub filter: String,
+    /// Its reason.
+    pub reason: String,
+}
+
+/// An event's place in the log, as its publisher is told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Receipt {
+    /// Its seq.
+    pub seq: u64,
+    /// Its id: the publisher's own or the one it was given.
+    pub event_id: String,
+    /// It had been published before: this is the place of the first, and nothing was stored again.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub duplicate: bool,
+}
+
+/// Events that are in line for the log.
+#[derive(Debug)]
+pub struct Publishing {
+    /// None if there are none.
+    pub(super) submitted: Option<Submitted>,
+    pub(super) ids: Vec<String>,
+}
+
+impl Publishing {
+    /// Where they are, once they are there.
+    ///
+    /// # Errors
+    /// [`PublishError::Append`] if the journal could not be written, or the hub ends meanwhile. The log has counted it.
+    pub async fn receipts(self) -> Result<Vec<Receipt>, PublishError> {
+        let Some(submitted) = self.submitted else { return Ok(Vec::new()) };
+        Ok(match submitted.seqs().await? {
+            Seqs::From(first) => {
+                let receipt = |(seq, event_id)| Receipt { seq, event_id, duplicate: false };
+                (first..).zip(self.ids).map(receipt).collect()
+            }
+            Seqs::Each(seqs) => {
+                let receipt = |((seq, duplicate), event_id)| Receipt { seq, event_id, duplicate };
+                seqs.into_iter().zip(self.ids).map(receipt).collect()
+            }
+        })
+    }
+}
+
+/// Why nothing was published. Of several events handed in together, none was.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PublishError {
+    /// A field is out of bounds.
+    #[error("event {index}: {error}")]
+    Invalid {
+        /// Which of the events handed in together.
+        index: usize,
+        /// What is wrong with it.
+        error: EventError,
+    },
+    /// An admission filter said no.
+    #[error("event {index}: refused by filter {}: {}", .rejection.filter, .rejection.reason)]
+    Rejected {
+        /// Which of the events handed in together.
+        index: usize,
+        /// Who said no, and why.
+        rejection: Rejection,
+    },
+    /// See [`AppendError`].
+    #[error(transparent)]
+    Append(#[from] AppendError),
+    /// Admission filters take time to ask, and `try_publish` does not wait.
+    #[error("admission filters are configured, so publishing has to wait for them: use publish")]
+    MustWait,
+}
+
+impl PublishError {
+    /// Stable, for programs.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Invalid { error, .. } => error.code,
+            Self::Rejected { .. } => "publish.rejected",
+            Self::Append(AppendError::Full) => "publish.full",
+            Self::Append(AppendError::TooLarge { .. }) => "publish.too-large",
+            Self::Append(AppendError::Stopped) => "publish.stopped",
+            Self::Append(AppendError::Journal(error)) => error.code(),
+            Self::MustWait => "publish.must-wait",
+        }
+    }
+}
+
+impl From<EventError> for PublishError {
+    fn from(error: EventError) -> Self {
+        Self::Invalid { index: 0, error }
+    }
+}
