@@ -19,9 +19,9 @@ mod schema;
 mod write;
 
 pub use change::{Change, DeadLetter, Retry};
-pub use dead_letter::{Letter, Select};
+pub use dead_letter::{Letter, Letters, Owner, Select};
 pub use open::{KvEntry, Memory, OpenError, Opened, Recent, Standing, open};
-pub use read::{Consumer, Found, Span};
+pub use read::{Consumer, Found, Retries, Span};
 pub use schema::FILE;
 pub use write::Writer;
 
