@@ -16,6 +16,7 @@ mod praxis;
 mod properties;
 mod tidy;
 mod torture;
+mod tools;
 #[cfg(feature = "webhooks")]
 mod webhooks;
 mod websocket;
