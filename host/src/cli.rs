@@ -39,7 +39,7 @@ const USAGE: u8 = 64;
 /// Interrupted before the end, as a shell reports it.
 const INTERRUPTED: u8 = 130;
 
-const AFTER_HELP: &str = "Exit codes: 0 done, 1 failed, 2 no reply in time (request), 64 wrong usage, \
+const AFTER_HELP: &str = "Exit codes: 0 done, 1 failed (or damage found: journal), 2 no reply in time (request), 64 wrong usage, \
                           130 interrupted (publish).\nColours are off where NO_COLOR is set.";
 
 /// Busway, an event hub that WebAssembly plugins extend while it runs.

@@ -78,10 +78,25 @@ pub(super) fn run(command: JournalCommand) -> anyhow::Result<ExitCode> {
 }
 
 fn info(args: &InfoArgs) -> anyhow::Result<ExitCode> {
-    let info = serde_json::to_value(Inspector::open(&args.at.data)?.info()?)?;
+    let mut info = serde_json::to_value(Inspector::open(&args.at.data)?.info()?)?;
     let mut out = Output::stdout();
     if out.is_terminal() && !args.json {
+        let lists = [
+            (info["handlers"].take(), &["plugin", "done", "behind", "removed", "retries", "dead_letters"][..]),
+            (info["kv"].take(), &["plugin", "keys", "bytes"][..]),
+        ];
+        if let Some(facts) = info.as_object_mut() {
+            facts.retain(|_, fact| !fact.is_null());
+            // No number to be counted with.
+            facts.entry("open_by").and_modify(|pid| *pid = format!("process {pid}").into());
+        }
         out.line(render::facts(&info))?;
+        for (list, columns) in lists {
+            if let Some(rows) = list.as_array().filter(|rows| !rows.is_empty()) {
+                out.line("")?;
+                out.line(render::table(columns, rows))?;
+            }
+        }
     } else {
         out.line(info)?;
     }
