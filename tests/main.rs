@@ -15,8 +15,8 @@ mod plugins;
 mod praxis;
 mod properties;
 mod tidy;
-mod torture;
 mod tools;
+mod torture;
 #[cfg(feature = "webhooks")]
 mod webhooks;
 mod websocket;

@@ -12,12 +12,12 @@ use super::{
 use crate::{
     bus::Bus,
     event::Event,
-    log::{Chunk, Cursor, Step, view::Question},
+    log::{Chunk, Cursor, Step},
     plugin::{
-        Kind, Name, OnError, Start, Version,
+        Name, Start, Version,
         registry::{Plugin, Registry},
     },
-    question::{Questions, Wanted},
+    question::Questions,
 };
 use futures_util::FutureExt;
 use std::{
@@ -44,9 +44,9 @@ pub(super) struct Lane {
     pub(super) bus: Bus,
     pub(super) plugin: Arc<Plugin>,
     pub(super) name: Arc<str>,
-    plugins: Registry,
+    pub(super) plugins: Registry,
     changes: watch::Receiver<Arc<BTreeMap<Name, Arc<Plugin>>>>,
-    questions: Questions,
+    pub(super) questions: Questions,
     cursor: Cursor,
     active: watch::Receiver<Option<Arc<Version>>>,
     pub(super) order: Order,
@@ -237,26 +237,6 @@ impl Lane {
             self.held.insert(&event, false);
             self.order.push(version.order_by(), Job { event, attempt, recorded: false });
         }
-    }
-
-    /// Whether the filter that the operator put before this handler can be asked, or lets everything through where it cannot.
-    /// Until then the lane reads nothing: what it reads without an answer would be passed over for ever.
-    fn may_read(&self, version: &Version) -> bool {
-        let Some(name) = &version.manifest().filter else { return true };
-        let Some(filter) = self.plugins.get(name.as_str()) else { return false };
-        let is_filter = |version: &Arc<Version>| version.kind() == Kind::Filter;
-        filter.active().is_some_and(|version| is_filter(&version))
-            || filter.current().is_some_and(|version| is_filter(&version) && version.on_error() == OnError::Open)
-    }
-
-    /// The filter that the operator put before this handler.
-    fn front(&self, version: &Version) -> Option<Question> {
-        let manifest = version.manifest();
-        let plugin = Some(manifest.filter.as_ref()?.to_string());
-        // A filter that is not there yet lets nothing through, so this cannot fail for want of it.
-        self.questions
-            .resolve_later(Wanted { plugin, params: manifest.filter_params.clone(), ..Wanted::default() })
-            .ok()
     }
 
     /// Begins as many calls as may run at once.
