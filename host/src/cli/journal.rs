@@ -13,6 +13,8 @@ use std::process::ExitCode;
 
 /// Longest line of an import, in bytes: no event that the hub takes is longer.
 const LONGEST_LINE: u64 = 4 << 20;
+/// Most gaps that `import` names; the others are counted.
+const GAPS: u64 = 10;
 /// Most damaged ranges that `verify` lists; the others are counted.
 const LISTED: usize = 1_000;
 
@@ -210,7 +212,7 @@ fn import(args: &ImportArgs) -> anyhow::Result<ExitCode> {
         Some(length) => progress::bar("importing", length),
         None => progress::spinner("importing"),
     };
-    let (mut line, mut number, mut events) = (Vec::new(), 0u64, 0u64);
+    let (mut line, mut number, mut events, mut gaps) = (Vec::new(), 0u64, 0u64, 0u64);
     loop {
         line.clear();
         number += 1;
@@ -225,13 +227,20 @@ fn import(args: &ImportArgs) -> anyhow::Result<ExitCode> {
         }
         let gap = importer.add(text).with_context(context)?;
         if let Some(Span { from, to }) = gap {
-            bar.suspend(|| note(format_args!("line {number}: {from}–{to} are missing before it; readers are told so")));
+            gaps += 1;
+            if gaps <= GAPS {
+                bar.suspend(|| note(format_args!("line {number}: {from}–{to} are missing before it")));
+            }
         }
         events += 1;
         bar.inc(if length.is_some() { read as u64 } else { 1 });
     }
     importer.finish().context("nothing is imported")?;
     bar.finish_and_clear();
+    if gaps > 0 {
+        let gaps = render::grouped(gaps);
+        note(format_args!("{gaps} gaps between seqs: readers are told of what is missing, and `verify` reports it"));
+    }
     print(format_args!("{} events imported into {}", render::grouped(events), args.at.data.display()))?;
     Ok(ExitCode::SUCCESS)
 }
