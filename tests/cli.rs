@@ -16,7 +16,7 @@ use tokio::{
     process::{Child, Command},
 };
 
-fn busway() -> Command {
+pub fn busway() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_busway-under-test"));
     command
         .kill_on_drop(true)
@@ -28,7 +28,7 @@ fn busway() -> Command {
 }
 
 /// Runs a command against a hub to its end.
-async fn run(hub: &TestHub, args: &[&str], input: &str) -> Output {
+pub async fn run(hub: &TestHub, args: &[&str], input: &str) -> Output {
     let mut child = busway().args(["--url", &hub.url("")]).args(args).stdin(Stdio::piped()).spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
     let write = async {
@@ -40,12 +40,12 @@ async fn run(hub: &TestHub, args: &[&str], input: &str) -> Output {
     output.unwrap()
 }
 
-fn lines(output: &Output) -> Vec<Value> {
+pub fn lines(output: &Output) -> Vec<Value> {
     let text = String::from_utf8(output.stdout.clone()).unwrap();
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-fn stderr(output: &Output) -> String {
+pub fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 

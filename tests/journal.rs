@@ -193,8 +193,8 @@ async fn what_fails_for_good_is_kept_as_a_dead_letter_and_holds_up_nobody() {
     let hub = hub.restart().await;
     let select = Select { limit: 10, ..Select::default() };
     let letters = hub.bus().log().journal().unwrap().letters(select).await.unwrap();
-    assert_eq!(letters.len(), 1);
-    let letter = serde_json::to_value(&letters[0]).unwrap();
+    assert_eq!(letters.letters.len(), 1);
+    let letter = serde_json::to_value(&letters.letters[0]).unwrap();
     assert_eq!((&letter["plugin"], &letter["event"]["type"]), (&json!("probe"), &json!("probe.trap")), "{letter}");
     assert_eq!(letter["sha256"], hub.get("/v1/plugins/probe").await.1["sha256"]);
 }

@@ -5,6 +5,7 @@ mod bus;
 mod cli;
 mod client;
 mod cursors;
+mod dead_letters;
 mod guests;
 mod http;
 mod hub;
@@ -14,6 +15,7 @@ mod plugins;
 mod praxis;
 mod properties;
 mod tidy;
+mod tools;
 mod torture;
 #[cfg(feature = "webhooks")]
 mod webhooks;

@@ -24,7 +24,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("config", &["bus", "http", "journal", "log", "plugin", "seconds", "ws"]),
     ("hub", &["bus", "config", "event", "http", "journal", "kv", "log", "metrics", "plugin", "question", "ws"]),
     ("demo", &["event"]),
-    ("cli", &["bus", "config", "demo", "event", "hub", "kv", "plugin"]),
+    ("cli", &["bus", "config", "demo", "event", "hub", "journal", "kv", "plugin"]),
     ("main", &["cli"]),
     ("lib", &[]),
 ];
@@ -41,6 +41,7 @@ const FENCES: &[(&str, &[&str])] = &[
     ("jsonschema", &["plugin/schema"]),
     ("clap", &["cli"]),
     ("reqwest", &["cli"]),
+    ("indicatif", &["cli"]),
 ];
 
 /// Longest file without its tests.

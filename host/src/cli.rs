@@ -1,18 +1,21 @@
 //! The command line: one enum of commands, one file for each below `cli/`.
 //!
-//! All commands but `serve`, `config`, `plugin check` and `plugin call` are clients of a running hub and know it only
+//! All commands but `serve`, `config`, `journal`, `plugin check` and `plugin call` are clients of a running hub and know it only
 //! by its HTTP API. Start reading at [`Command`]; what the commands share is in `client` (HTTP), `sender` (publishing
 //! with back-pressure) and `output` (stdout and stderr).
 
 mod client;
 mod completions;
 mod config;
+mod dead_letters;
 mod demo;
 mod duration;
 mod event;
 mod filter;
+mod journal;
 mod output;
 mod plugin;
+mod progress;
 mod publish;
 mod render;
 mod request;
@@ -36,7 +39,7 @@ const USAGE: u8 = 64;
 /// Interrupted before the end, as a shell reports it.
 const INTERRUPTED: u8 = 130;
 
-const AFTER_HELP: &str = "Exit codes: 0 done, 1 failed, 2 no reply in time (request), 64 wrong usage, \
+const AFTER_HELP: &str = "Exit codes: 0 done, 1 failed (or damage found: journal), 2 no reply in time (request), 64 wrong usage, \
                           130 interrupted (publish).\nColours are off where NO_COLOR is set.";
 
 /// Busway, an event hub that WebAssembly plugins extend while it runs.
@@ -65,6 +68,12 @@ enum Command {
     /// Show and steer plugins, or try a plugin file out.
     #[command(subcommand)]
     Plugin(plugin::PluginCommand),
+    /// Look at what handlers could not handle, hand it to them again, or throw it away.
+    #[command(subcommand)]
+    DeadLetters(dead_letters::DeadLettersCommand),
+    /// Look into a data directory, check it, or move its events; needs no hub.
+    #[command(subcommand)]
+    Journal(journal::JournalCommand),
     /// Check or show the configuration.
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -114,6 +123,8 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Request(args) => request::run(&client()?, args).await,
         Command::Stats(args) => stats::run(&client()?, args).await,
         Command::Plugin(command) => plugin::run(client, command).await,
+        Command::DeadLetters(command) => dead_letters::run(&client()?, command).await,
+        Command::Journal(command) => journal::run(command),
         Command::Config(command) => config::run(command),
         Command::Demo(args) => demo::run(&client()?, args).await,
         Command::Completions(args) => completions::run(args),
@@ -156,6 +167,15 @@ mod tests {
             "plugin rollback x",
             "plugin check x.wasm",
             "plugin call x.wasm --event - --params {} --config k=v --config l=w",
+            "dead-letters list --plugin x --code trap --since 2026-11-22T07:35:00Z --limit 5 --after 7 --json",
+            "dead-letters show 7",
+            "dead-letters replay 7 8",
+            "dead-letters replay --plugin x",
+            "dead-letters purge --all",
+            "journal info --data d --json",
+            "journal verify",
+            "journal export --from 1 --to 9 --types a.*,b",
+            "journal import --data d -",
             "config check busway.toml",
             "config show",
             "demo --rate 100 --seed 7 --count 1000",
@@ -180,6 +200,11 @@ mod tests {
             "request --type a --reply-type b --timeout 30",
             "demo --rate 5 --speed 2",
             "demo --rate 0",
+            "dead-letters replay",
+            "dead-letters purge --all --plugin x",
+            "dead-letters replay 7 --code x",
+            "dead-letters list --since yesterday",
+            "journal import",
         ] {
             let words = std::iter::once("busway").chain(line.split(' '));
             assert!(Cli::try_parse_from(words).is_err(), "{line}");

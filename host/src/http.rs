@@ -1,7 +1,9 @@
 //! The HTTP face: every route in [`router`], one file a resource, one file ([`problem`]) that turns errors into answers,
 //! one ([`server`]) that takes connections. Knows how to ask the bus, the views and the plugins; decides nothing itself.
 
+mod dead_letters;
 mod events;
+mod journal;
 mod origin;
 mod patience;
 mod plugins;
@@ -103,6 +105,10 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/plugins/{name}/enable", post(plugins::enable))
         .route("/v1/plugins/{name}/disable", post(plugins::disable))
         .route("/v1/plugins/{name}/rollback", post(plugins::rollback))
+        .route("/v1/dead-letters", get(dead_letters::list).delete(dead_letters::purge))
+        .route("/v1/dead-letters/replay", post(dead_letters::replay))
+        .route("/v1/dead-letters/{id}", get(dead_letters::show).delete(dead_letters::purge_one))
+        .route("/v1/journal", get(journal::show))
         .route("/ws/events", get(websocket::upgrade))
         .route("/metrics", get(status::metrics))
         .route("/healthz", get(status::health))

@@ -10,6 +10,8 @@ mod change;
 mod checkpoint;
 mod damage;
 mod dead_letter;
+mod import;
+mod inspect;
 mod lock;
 mod open;
 mod read;
@@ -19,9 +21,11 @@ mod schema;
 mod write;
 
 pub use change::{Change, DeadLetter, Retry};
-pub use dead_letter::{Letter, Select};
+pub use dead_letter::{Letter, Letters, Owner, Select};
+pub use import::{ImportError, Importer};
+pub use inspect::{Damage, Handler, Info, Inspector, Kv, Part, Walk};
 pub use open::{KvEntry, Memory, OpenError, Opened, Recent, Standing, open};
-pub use read::{Consumer, Found, Span};
+pub use read::{Consumer, Found, Retries, Span};
 pub use schema::FILE;
 pub use write::Writer;
 

@@ -117,6 +117,16 @@ impl Client {
         self.read(self.http.get(url.clone()).timeout(ANSWER), url).await
     }
 
+    /// Deletes what a resource stands for.
+    pub(super) async fn delete<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        query: &[(&str, String)],
+    ) -> Result<T, ClientError> {
+        let url = self.address(path, query);
+        self.read(self.http.delete(url.clone()).timeout(ANSWER), url).await
+    }
+
     /// Posts JSON text, or nothing.
     pub(super) async fn post<T: DeserializeOwned>(&self, path: &[&str], body: String) -> Result<T, ClientError> {
         self.post_patiently(path, body, Duration::ZERO).await

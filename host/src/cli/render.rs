@@ -4,7 +4,7 @@
 
 mod table;
 
-pub(super) use table::{facts, plugins};
+pub(super) use table::{facts, plugins, table};
 
 use chrono::{DateTime, Local};
 use clap::builder::styling::{AnsiColor, Style};

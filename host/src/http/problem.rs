@@ -4,7 +4,7 @@ use crate::{
     bus::{MAX_TIMEOUT_MS, PublishError, RequestError},
     event::EventError,
     journal::WriteError,
-    log::AppendError,
+    log::{AppendError, CommitError},
     plugin::registry::CommandError,
     question::QuestionError,
 };
@@ -120,16 +120,32 @@ impl From<PublishError> for Problem {
             PublishError::Append(AppendError::Full) => Self::new(429, code, detail).retry_after("1"),
             PublishError::Append(AppendError::TooLarge { .. }) => Self::new(413, code, detail),
             PublishError::Append(AppendError::Stopped) => Self::new(503, code, detail).retry_after("5"),
-            PublishError::Append(AppendError::Journal(WriteError::Full)) => {
-                Self::new(507, code, detail).retry_after("5")
-            }
-            PublishError::Append(AppendError::Journal(WriteError::Unavailable(_))) => {
-                Self::new(503, code, detail).retry_after("1")
-            }
-            // No time after which it would work: somebody has to look.
-            PublishError::Append(AppendError::Journal(WriteError::ReadOnly(_))) => Self::new(503, code, detail),
+            PublishError::Append(AppendError::Journal(error)) => error.into(),
             // The routes always wait.
             PublishError::MustWait => Self::new(500, code, detail),
+        }
+    }
+}
+
+impl From<WriteError> for Problem {
+    fn from(error: WriteError) -> Self {
+        let (code, detail) = (error.code(), error.to_string());
+        match error {
+            WriteError::Full => Self::new(507, code, detail).retry_after("5"),
+            WriteError::Unavailable(_) => Self::new(503, code, detail).retry_after("1"),
+            // No time after which it would work: somebody has to look.
+            WriteError::ReadOnly(_) => Self::new(503, code, detail),
+        }
+    }
+}
+
+impl From<CommitError> for Problem {
+    fn from(error: CommitError) -> Self {
+        match error {
+            CommitError::Journal(error) => error.into(),
+            CommitError::Stopped => Self::new(503, "publish.stopped", error.to_string()).retry_after("5"),
+            // What the routes record does not depend on what was read before.
+            CommitError::Conflict(_) => Self::new(500, "journal.conflict", error.to_string()),
         }
     }
 }

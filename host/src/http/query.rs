@@ -6,6 +6,7 @@ use crate::{
     log::{Log, view::Question},
     question::{Questions, Wanted},
 };
+use chrono::{DateTime, Utc};
 use std::collections::BTreeMap;
 use uuid::Uuid;
 
@@ -48,6 +49,38 @@ impl Query {
 
     fn get(&self, name: &str) -> Option<&str> {
         self.values.get(name).map(String::as_str)
+    }
+
+    /// A text as it is.
+    pub fn text(&self, name: &str) -> Option<String> {
+        self.get(name).map(str::to_owned)
+    }
+
+    /// A time.
+    ///
+    /// # Errors
+    /// `query.time`.
+    pub fn time(&self, name: &str) -> Result<Option<DateTime<Utc>>, Problem> {
+        let parse = |text: &str| {
+            let time = DateTime::parse_from_rfc3339(text).map_err(|_| {
+                let expected = "a time as in RFC 3339, such as 2026-11-22T07:35:00Z";
+                Problem::field("query.time", name, expected, format!("{text:?}"))
+            });
+            time.map(|time| time.to_utc())
+        };
+        self.get(name).map(parse).transpose()
+    }
+
+    /// Yes or no.
+    ///
+    /// # Errors
+    /// `query.flag`.
+    pub fn flag(&self, name: &str) -> Result<bool, Problem> {
+        match self.get(name) {
+            None | Some("false") => Ok(false),
+            Some("true") => Ok(true),
+            Some(text) => Err(Problem::field("query.flag", name, "true or false", format!("{text:?}"))),
+        }
     }
 
     /// A whole number within bounds.

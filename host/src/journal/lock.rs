@@ -16,6 +16,20 @@ pub(super) struct Lock {
 }
 
 impl Lock {
+    /// The process that wrote itself into the lock, if it is still there. Asked without touching the lock, so that a hub that
+    /// starts meanwhile finds it free.
+    pub(super) fn holder(dir: &Path) -> Option<u32> {
+        let mut pid = String::new();
+        File::open(dir.join(FILE)).ok()?.take(20).read_to_string(&mut pid).ok()?;
+        let pid: u32 = pid.trim().parse().ok()?;
+        let process = rustix::process::Pid::from_raw(pid.try_into().ok()?)?;
+        match rustix::process::test_kill_process(process) {
+            // Not ours, but there.
+            Ok(()) | Err(rustix::io::Errno::PERM) => Some(pid),
+            Err(_) => None,
+        }
+    }
+
     pub(super) fn take(dir: &Path) -> Result<Self, OpenError> {
         let path = dir.join(FILE);
         let io = |error| OpenError::Io { path: path.clone(), error };

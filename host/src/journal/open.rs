@@ -4,6 +4,7 @@ use super::{
     Journal, JournalConfig, Shared, Sync, WriteError, Writer,
     change::now_ms,
     checkpoint::Checkpointer,
+    import,
     lock::Lock,
     read::Readers,
     row,
@@ -52,6 +53,9 @@ pub enum OpenError {
         /// Its version.
         found: i64,
     },
+    /// An import was cut off.
+    #[error("an import into {} was cut off, so it holds only a part: import again", .0.display())]
+    Importing(PathBuf),
     /// SQLite cannot read it.
     #[error("{}: {error}; `busway journal export` saves what can be read", .path.display())]
     Sqlite {
@@ -133,15 +137,14 @@ pub fn open(
     metrics: Arc<Metrics>,
 ) -> Result<(Opened, Memory), OpenError> {
     let dir = &config.dir;
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(dir)
-        .map_err(|error| OpenError::Io { path: dir.clone(), error })?;
+    make_dir(dir)?;
     let lock = Lock::take(dir)?;
     let path = dir.join(FILE);
     let sqlite = |error| OpenError::Sqlite { path: path.clone(), error };
     let connection = prepare(&path, config.sync)?;
+    if meta(&connection, import::MARK).map_err(sqlite)?.is_some() {
+        return Err(OpenError::Importing(dir.clone()));
+    }
     let place = place(&connection).map_err(sqlite)?;
     let epoch = epoch(&connection, config.sync).map_err(sqlite)?;
     let recent = recent(&connection, dedup).map_err(sqlite)?;
@@ -166,20 +169,38 @@ pub fn open(
     Ok((Opened { journal, writer, epoch, head: place.head, recent }, memory))
 }
 
+/// The data directory, readable by its owner only.
+pub(super) fn make_dir(dir: &Path) -> Result<(), OpenError> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
+    made.map_err(|error| OpenError::Io { path: dir.to_owned(), error })
+}
+
+/// What is kept under a name, if it is a text.
+pub(super) fn meta(connection: &Connection, key: &str) -> rusqlite::Result<Option<String>> {
+    connection.query_row("SELECT value FROM meta WHERE key = ?1", [key], |row| row.get(0)).optional()
+}
+
+/// The version of its schema, if it is a journal that this program knows.
+pub(super) fn check_identity(connection: &Connection, path: &Path) -> Result<i64, OpenError> {
+    let sqlite = |error| OpenError::Sqlite { path: path.to_owned(), error };
+    let (application, version) = schema::identity(connection).map_err(sqlite)?;
+    if application != APPLICATION_ID && (application != 0 || version != 0) {
+        return Err(OpenError::Foreign(path.to_owned()));
+    }
+    if version > VERSION {
+        return Err(OpenError::Newer { path: path.to_owned(), found: version });
+    }
+    Ok(version)
+}
+
 /// The file with today's schema.
-fn prepare(path: &Path, sync: Sync) -> Result<Connection, OpenError> {
+pub(super) fn prepare(path: &Path, sync: Sync) -> Result<Connection, OpenError> {
     let sqlite = |error| OpenError::Sqlite { path: path.to_owned(), error };
     let fresh = !path.metadata().is_ok_and(|metadata| metadata.len() > 0);
     if !fresh {
         // Asked before anything is written to a file that may be somebody else's.
         let connection = schema::reader(path).map_err(sqlite)?;
-        let (application, version) = schema::identity(&connection).map_err(sqlite)?;
-        if application != APPLICATION_ID && (application != 0 || version != 0) {
-            return Err(OpenError::Foreign(path.to_owned()));
-        }
-        if version > VERSION {
-            return Err(OpenError::Newer { path: path.to_owned(), found: version });
-        }
+        check_identity(&connection, path)?;
     }
     let mut connection = schema::writer(path, sync).map_err(sqlite)?;
     let (_, version) = schema::identity(&connection).map_err(sqlite)?;
@@ -193,14 +214,14 @@ fn prepare(path: &Path, sync: Sync) -> Result<Connection, OpenError> {
 }
 
 /// Where the numbering stands.
-struct Place {
-    oldest: u64,
-    head: u64,
+pub(super) struct Place {
+    pub(super) oldest: u64,
+    pub(super) head: u64,
     /// What follows `head` cannot be read, so nothing may be numbered after it.
-    damaged: bool,
+    pub(super) damaged: bool,
 }
 
-fn place(connection: &Connection) -> rusqlite::Result<Place> {
+pub(super) fn place(connection: &Connection) -> rusqlite::Result<Place> {
     let sql = "SELECT value FROM meta WHERE key = 'oldest'";
     let oldest = connection.query_row(sql, [], |row| row.get::<_, i64>(0)).optional()?.unwrap_or(1) as u64;
     let columns = row::COLUMNS;
@@ -243,20 +264,17 @@ fn last_whole(connection: &Connection, oldest: u64) -> u64 {
 
 /// The name of the numbering. It changes where what was acknowledged may be gone: after a power cut without full sync.
 fn epoch(connection: &Connection, sync: Sync) -> rusqlite::Result<Uuid> {
-    let get = |key: &str| -> rusqlite::Result<Option<String>> {
-        connection.query_row("SELECT value FROM meta WHERE key = ?1", [key], |row| row.get(0)).optional()
-    };
     let set = |key: &str, value: &str| {
         let sql = "INSERT INTO meta (key, value) VALUES (?1, ?2) ON CONFLICT DO UPDATE SET value = excluded.value";
         connection.execute(sql, params![key, value]).map(drop)
     };
     // Changes with each start of the machine.
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned();
-    let before = get("open")?;
+    let before = meta(connection, "open")?;
     let lost = before
         .as_deref()
         .is_some_and(|before| before.strip_prefix("normal ").is_some_and(|before| before != boot || boot.is_empty()));
-    let known = get("epoch")?.and_then(|text| Uuid::parse_str(&text).ok());
+    let known = meta(connection, "epoch")?.and_then(|text| Uuid::parse_str(&text).ok());
     let epoch = match known {
         Some(epoch) if !lost => epoch,
         _ => Uuid::now_v7(),

@@ -18,6 +18,8 @@ const EVENTS: usize = 1_024;
 const BYTES: usize = 256 << 10;
 /// Most retries of one plugin that are read at once: as many as a lane holds.
 const RETRIES: usize = 1_024;
+/// Most bytes of their events, but for one: as many as a lane holds.
+const RETRY_BYTES: usize = 8 << 20;
 
 #[derive(Debug)]
 pub(super) struct Readers {
@@ -53,6 +55,15 @@ pub struct Consumer {
     pub begun: u64,
     /// Events after `done` that it is done with.
     pub ahead: BTreeSet<u64>,
+}
+
+/// What a handler is to try again.
+#[derive(Debug, Default)]
+pub struct Retries {
+    /// The oldest first, each with its event; `None` where that is gone.
+    pub found: Vec<(Retry, Option<Arc<Event>>)>,
+    /// There are more.
+    pub more: bool,
 }
 
 impl Readers {
@@ -135,40 +146,44 @@ impl Journal {
         .await
     }
 
-    /// What a handler is to try again, the oldest first, each with its event; `None` where that is gone.
+    /// What a handler is to try again, but for what it has in hand: at most 1,024 of it, and about 8 MiB.
     ///
     /// # Errors
     /// If the journal cannot be read.
-    pub async fn retries(&self, plugin: Arc<str>) -> anyhow::Result<Vec<(Retry, Option<Arc<Event>>)>> {
-        self.read(move |connection| {
-            let sql = "SELECT seq, attempt, due_ms, event FROM retries WHERE plugin = ?1 ORDER BY seq LIMIT ?2";
-            let mut statement = connection.prepare_cached(sql)?;
-            let rows = statement.query_map(params![&*plugin, RETRIES as i64], |row| {
-                let seq: i64 = row.get(0)?;
-                Ok(Retry { seq: seq as u64, attempt: row.get(1)?, due_ms: row.get(2)?, event: row.get(3)? })
-            })?;
-            let retries = rows.collect::<rusqlite::Result<Vec<_>>>()?;
-            let with_event = |retry: Retry| {
-                let event = match &retry.event {
-                    Some(text) => dead_letter::parse(text, retry.seq),
-                    None => match events(connection, retry.seq, retry.seq) {
-                        Found::Events(events) => events.into_iter().next(),
-                        Found::Damaged(_) => None,
-                    },
-                };
-                (retry, event)
-            };
-            Ok(retries.into_iter().map(with_event).collect())
-        })
-        .await
+    pub async fn retries(&self, plugin: Arc<str>, in_hand: BTreeSet<u64>) -> anyhow::Result<Retries> {
+        self.read(move |connection| retries(connection, &plugin, &in_hand)).await
     }
 
-    /// The dead letters that are asked for, the oldest first.
+    /// The dead letters that are asked for, the oldest first: at most `select.limit`, and about 4 MiB.
     ///
     /// # Errors
     /// If the journal cannot be read.
-    pub async fn letters(&self, select: dead_letter::Select) -> anyhow::Result<Vec<dead_letter::Letter>> {
+    pub async fn letters(&self, select: dead_letter::Select) -> anyhow::Result<dead_letter::Letters> {
         self.read(move |connection| dead_letter::list(connection, &select)).await
+    }
+
+    /// As [`Journal::letters`], but only which they are and whose: those whose events are about 8 MiB together.
+    ///
+    /// # Errors
+    /// If the journal cannot be read.
+    pub async fn letter_owners(&self, select: dead_letter::Select) -> anyhow::Result<Vec<dead_letter::Owner>> {
+        self.read(move |connection| dead_letter::owners(connection, &select)).await
+    }
+
+    /// The id of the newest dead letter; 0 if there is none.
+    ///
+    /// # Errors
+    /// If the journal cannot be read.
+    pub async fn newest_letter(&self) -> anyhow::Result<i64> {
+        self.read(dead_letter::newest).await
+    }
+
+    /// What its file holds, without the room that is free in it; in bytes.
+    ///
+    /// # Errors
+    /// If the journal cannot be read.
+    pub async fn used_bytes(&self) -> anyhow::Result<u64> {
+        self.read(super::retention::used_bytes).await
     }
 
     /// The names of all handlers that retention waits for.
@@ -183,6 +198,34 @@ impl Journal {
         })
         .await
     }
+}
+
+/// See [`Journal::retries`].
+fn retries(connection: &Connection, plugin: &str, in_hand: &BTreeSet<u64>) -> rusqlite::Result<Retries> {
+    let sql = "SELECT seq, attempt, due_ms, event FROM retries WHERE plugin = ?1 ORDER BY seq";
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query([plugin])?;
+    let (mut found, mut bytes) = (Vec::new(), 0);
+    while let Some(row) = rows.next()? {
+        let seq = row.get::<_, i64>(0)? as u64;
+        if in_hand.contains(&seq) {
+            continue;
+        }
+        if found.len() >= RETRIES || bytes >= RETRY_BYTES {
+            return Ok(Retries { found, more: true });
+        }
+        let retry = Retry { seq, attempt: row.get(1)?, due_ms: row.get(2)?, event: row.get(3)? };
+        let event = match &retry.event {
+            Some(text) => dead_letter::parse(text, seq),
+            None => match events(connection, seq, seq) {
+                Found::Events(events) => events.into_iter().next(),
+                Found::Damaged(_) => None,
+            },
+        };
+        bytes += event.as_ref().map_or(0, |event| event.weight());
+        found.push((retry, event));
+    }
+    Ok(Retries { found, more: false })
 }
 
 /// See [`Journal::events`].

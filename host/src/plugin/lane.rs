@@ -7,6 +7,7 @@
 //! at `lane/worker.rs`; `lane/call.rs` is one attempt.
 
 mod call;
+mod front;
 mod held;
 mod order;
 mod place;

@@ -74,15 +74,20 @@ pub(in crate::cli) fn plugins(statuses: &[Value]) -> String {
     if statuses.is_empty() {
         return "no plugins: put a .wasm file into the plugin directory".into();
     }
+    table(PLUGIN_COLUMNS, statuses)
+}
+
+/// A line for each value, with those of the columns that any of them has; numbers on the right of their column.
+pub(in crate::cli) fn table(names: &[&str], values: &[Value]) -> String {
     let shown: Vec<&str> =
-        PLUGIN_COLUMNS.iter().copied().filter(|name| statuses.iter().any(|status| !status[name].is_null())).collect();
-    let statuses: Vec<Vec<Value>> =
-        statuses.iter().map(|status| shown.iter().map(|name| column(&status[name])).collect()).collect();
+        names.iter().copied().filter(|name| values.iter().any(|value| !value[name].is_null())).collect();
+    let values: Vec<Vec<Value>> =
+        values.iter().map(|value| shown.iter().map(|name| column(&value[name])).collect()).collect();
     let mut rows = vec![shown.iter().map(|name| name.replace('_', " ").to_uppercase()).collect::<Vec<_>>()];
-    rows.extend(statuses.iter().map(|cells| cells.iter().map(|value| fit(&cell(value), WIDEST)).collect()));
+    rows.extend(values.iter().map(|cells| cells.iter().map(|value| fit(&cell(value), WIDEST)).collect()));
     let width = |column: usize| rows.iter().map(|row| columns(&row[column])).max().unwrap_or(0);
     let widths: Vec<usize> = (0..shown.len()).map(width).collect();
-    let is_number = |index: usize| statuses.iter().all(|cells| cells[index].is_number() || cells[index].is_null());
+    let is_number = |index: usize| values.iter().all(|cells| cells[index].is_number() || cells[index].is_null());
     let number: Vec<bool> = (0..shown.len()).map(is_number).collect();
     let line = |row: &Vec<String>| {
         let cells = row.iter().enumerate().map(|(column, text)| {

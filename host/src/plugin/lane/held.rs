@@ -39,6 +39,11 @@ impl Held {
         self.unsettled.remove(&seq);
     }
 
+    /// The seqs of all of them.
+    pub(super) fn seqs(&self) -> BTreeSet<u64> {
+        self.events.keys().copied().collect()
+    }
+
     pub(super) fn contains(&self, seq: u64) -> bool {
         self.events.contains_key(&seq)
     }

@@ -1,16 +1,20 @@
 //! What the journal says is to be tried again, taken into the lane: after a start, and when dead letters are replayed.
 
-use super::{Job, worker::Lane};
-use crate::journal::{Change, DeadLetter};
+use super::{
+    Job,
+    worker::{Lane, PATIENCE},
+};
+use crate::journal::{Change, DeadLetter, Retries};
 use chrono::Utc;
 use std::time::Duration;
 use tokio::time::Instant;
 
 impl Lane {
     pub(super) async fn reload_retries(&mut self) {
-        self.more_retries = false;
         if let Err(error) = self.load_retries().await {
             tracing::warn!(plugin = &*self.name, %error, "cannot read what is to be handled again");
+            self.more_retries = true;
+            self.read_at = Some(Instant::now() + PATIENCE);
         }
     }
 
@@ -18,11 +22,9 @@ impl Lane {
     pub(super) async fn load_retries(&mut self) -> anyhow::Result<()> {
         let Some(journal) = self.bus.log().journal() else { return Ok(()) };
         let by = self.plugin.current().and_then(|version| version.order_by());
-        let retries = journal.retries(self.name.clone()).await?;
-        for (retry, event) in retries {
-            if self.held.contains(retry.seq) {
-                continue;
-            }
+        let Retries { found, more } = journal.retries(self.name.clone(), self.held.seqs()).await?;
+        (self.more_retries, self.retries_next) = (more, false);
+        for (retry, event) in found {
             if !self.held.has_room() {
                 self.more_retries = true;
                 break;

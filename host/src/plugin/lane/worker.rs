@@ -12,12 +12,12 @@ use super::{
 use crate::{
     bus::Bus,
     event::Event,
-    log::{Chunk, Cursor, Step, view::Question},
+    log::{Chunk, Cursor, Step},
     plugin::{
-        Kind, Name, OnError, Start, Version,
+        Name, Start, Version,
         registry::{Plugin, Registry},
     },
-    question::{Questions, Wanted},
+    question::Questions,
 };
 use futures_util::FutureExt;
 use std::{
@@ -35,7 +35,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 /// After the journal could not be written or read.
-const PATIENCE: Duration = Duration::from_secs(1);
+pub(super) const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The lane reads no further than this past an event that is not settled: what is done behind it is remembered one by one.
 const FURTHEST: u64 = 65_536;
@@ -44,9 +44,9 @@ pub(super) struct Lane {
     pub(super) bus: Bus,
     pub(super) plugin: Arc<Plugin>,
     pub(super) name: Arc<str>,
-    plugins: Registry,
+    pub(super) plugins: Registry,
     changes: watch::Receiver<Arc<BTreeMap<Name, Arc<Plugin>>>>,
-    questions: Questions,
+    pub(super) questions: Questions,
     cursor: Cursor,
     active: watch::Receiver<Option<Arc<Version>>>,
     pub(super) order: Order,
@@ -59,10 +59,12 @@ pub(super) struct Lane {
     /// How often the place is written, where there is a journal.
     flush: Option<Duration>,
     flush_at: Instant,
-    /// Not before then: the journal could not be written.
-    read_at: Option<Instant>,
+    /// Not before then: the journal could not be written or read.
+    pub(super) read_at: Option<Instant>,
     /// The journal has more to try again than the lane holds.
     pub(super) more_retries: bool,
+    /// They and new events take turns: neither is to wait for all of the other.
+    pub(super) retries_next: bool,
     progress: watch::Sender<u64>,
 }
 
@@ -86,6 +88,7 @@ impl Lane {
             flush_at: Instant::now(),
             read_at: None,
             more_retries: false,
+            retries_next: false,
             progress: bus.consumer(0),
             bus,
             plugin,
@@ -165,7 +168,8 @@ impl Lane {
             let reading = !leaving && self.may_read(&version);
             self.show(reading);
             let near = self.cursor.position() - self.settled() <= FURTHEST;
-            let taking = reading && near && self.held.has_room() && self.read_at.is_none();
+            let turn = !(self.more_retries && self.retries_next);
+            let taking = reading && near && turn && self.held.has_room() && self.read_at.is_none();
             let due = self.later.peek().map(|Reverse((due, _))| *due).filter(|_| !leaving);
             let alarm = [due, self.read_at, self.flush_due()].into_iter().flatten().min();
             tokio::select! {
@@ -183,7 +187,7 @@ impl Lane {
                     None => return,
                 },
             }
-            if self.more_retries && self.held.is_half_empty() {
+            if self.more_retries && self.held.is_half_empty() && self.read_at.is_none() && !leaving {
                 self.reload_retries().await;
             }
         }
@@ -209,6 +213,7 @@ impl Lane {
 
     /// Puts the events that the version wants in line.
     async fn take(&mut self, chunk: &Chunk, version: &Version) {
+        self.retries_next = true;
         let wanted = |event: &&Arc<Event>| {
             version.subscriptions().iter().any(|filter| filter.matches(event))
                 && !self.place.is_done(event.seq)
@@ -232,26 +237,6 @@ impl Lane {
             self.held.insert(&event, false);
             self.order.push(version.order_by(), Job { event, attempt, recorded: false });
         }
-    }
-
-    /// Whether the filter that the operator put before this handler can be asked, or lets everything through where it cannot.
-    /// Until then the lane reads nothing: what it reads without an answer would be passed over for ever.
-    fn may_read(&self, version: &Version) -> bool {
-        let Some(name) = &version.manifest().filter else { return true };
-        let Some(filter) = self.plugins.get(name.as_str()) else { return false };
-        let is_filter = |version: &Arc<Version>| version.kind() == Kind::Filter;
-        filter.active().is_some_and(|version| is_filter(&version))
-            || filter.current().is_some_and(|version| is_filter(&version) && version.on_error() == OnError::Open)
-    }
-
-    /// The filter that the operator put before this handler.
-    fn front(&self, version: &Version) -> Option<Question> {
-        let manifest = version.manifest();
-        let plugin = Some(manifest.filter.as_ref()?.to_string());
-        // A filter that is not there yet lets nothing through, so this cannot fail for want of it.
-        self.questions
-            .resolve_later(Wanted { plugin, params: manifest.filter_params.clone(), ..Wanted::default() })
-            .ok()
     }
 
     /// Begins as many calls as may run at once.
