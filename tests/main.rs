@@ -5,6 +5,7 @@ mod bus;
 mod cli;
 mod client;
 mod cursors;
+mod faults;
 mod guests;
 mod http;
 mod hub;

@@ -11,11 +11,14 @@ mod checkpoint;
 mod damage;
 mod dead_letter;
 mod lock;
+mod mark;
 mod open;
+mod place;
 mod read;
 mod retention;
 mod row;
 mod schema;
+mod wal;
 mod write;
 
 pub use change::{Change, DeadLetter, Retry};
