@@ -154,6 +154,32 @@ async fn nor_while_retention_removes_and_makes_room() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn nor_after_a_sync_that_failed_and_a_restart() {
+    let place = Place::new("sync = \"full\"");
+    let said = Arc::new(Mutex::new(Said::default()));
+    let program = place.start_traced().await;
+    let epoch = program.get("/v1/stats").await.1["epoch"].as_str().unwrap().to_owned();
+    let first = fs::metadata(place.trace()).unwrap().len() as usize;
+    publish(&program, place.trace(), &said, "a", 5).await;
+    // The system has this event and the disk does not. After the restart it is there, and others come after it.
+    said.lock().unwrap().sent.insert("unsynced".into(), json!(null));
+    place.fail("fsync");
+    let unsynced = json!({"type": "n", "metadata": {"event_id": "unsynced", "source": "test"}});
+    assert_eq!(program.publish(&unsynced).await.0, 503);
+    place.heal("fsync");
+    program.kill().await;
+    let program = place.start_traced().await;
+    assert!(program.events().await.iter().any(|event| event["metadata"]["event_id"] == "unsynced"));
+    publish(&program, place.trace(), &said, "b", 10).await;
+    program.kill().await;
+    let said = std::mem::take(&mut *said.lock().unwrap());
+    let recorded = Recorded { trace: Trace::read(&place.trace()), _place: place, said, epoch, first };
+    let cuts = cut(&recorded, 60, 10).await;
+    assert_eq!((cuts.cuts, cuts.lost), (60, 0));
+    assert_eq!(cuts.epochs, BTreeSet::from([recorded.epoch]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn without_full_sync_a_power_cut_may_take_the_end_and_then_the_epoch_is_another() {
     let recorded = record("sync = \"normal\"").await;
     let cuts = cut(&recorded, 80, 3).await;

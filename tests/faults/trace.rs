@@ -1,7 +1,9 @@
 //! What a disk holds after a power cut, rebuilt from a trace of what was done to it (`fixtures/faultfs.c`).
 //!
 //! Files are made and removed in order and at once, as file systems with a journal do. What was written to a file and synced
-//! is there. What was written since is there or not, in any order, and one such write may have stopped at a sector.
+//! is there. What was written since is there or not, in any order, and one such write may have stopped at a sector. What a sync
+//! failed to write is nowhere but in the memory of the system, which takes it for written: the program reads it, and the next
+//! sync has nothing to do.
 
 use super::random::Random;
 use std::{collections::BTreeMap, fs, ops::Range, path::Path};
@@ -79,6 +81,7 @@ impl<'a> Disk<'a> {
                         apply(&mut file.synced, record, self.trace.bytes[record.data.clone()].len(), self.trace);
                     }
                 }
+                b'F' => file.or_default().since.clear(),
                 b'U' => drop(self.files.remove(&*record.name)),
                 op => panic!("{op}"),
             }

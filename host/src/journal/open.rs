@@ -175,7 +175,8 @@ pub fn open(
     let recent = recent(&connection, dedup).map_err(sqlite)?;
     let memory = Memory { kv: kv(&connection).map_err(sqlite)?, plugins: standings(&connection).map_err(sqlite)? };
     let mut trouble = place.is_damaged.then(|| {
-        let reason = format!("it is damaged up to seq {head}: restore the file, or export and import what is left");
+        let reason =
+            format!("its end, up to seq {head}, is damaged: restore the file, or export and import what is left");
         tracing::error!(head, "the journal is damaged: it is read-only");
         WriteError::ReadOnly(reason.into())
     });
