@@ -164,6 +164,10 @@ pub fn open(
     if tail == Tail::Lost {
         wal::keep(&path);
     }
+    wal::renew(&path).map_err(|error| match error.kind() {
+        io::ErrorKind::StorageFull => OpenError::NoRoom(path.clone()),
+        _ => OpenError::Io { path: path.clone(), error },
+    })?;
     let connection = prepare(&path, config.sync)?;
     let place = Place::find(&connection);
     let head = place.head;
@@ -172,7 +176,7 @@ pub fn open(
     }
     let mark = Mark::find(&connection, config.sync, tail, head).map_err(sqlite)?;
     let epoch = mark.epoch;
-    let recent = recent(&connection, dedup).map_err(sqlite)?;
+    let recent = recent(&connection, head, dedup).map_err(sqlite)?;
     let memory = Memory { kv: kv(&connection).map_err(sqlite)?, plugins: standings(&connection).map_err(sqlite)? };
     let mut trouble = place.is_damaged.then(|| {
         let reason =
@@ -238,12 +242,12 @@ fn prepare(path: &Path, sync: Sync) -> Result<Connection, OpenError> {
     Ok(connection)
 }
 
-fn recent(connection: &Connection, (window, most): (Duration, usize)) -> rusqlite::Result<Vec<Recent>> {
+fn recent(connection: &Connection, head: u64, (window, most): (Duration, usize)) -> rusqlite::Result<Vec<Recent>> {
     let now = now_ms();
     let since = now.saturating_sub(i64::try_from(window.as_millis()).unwrap_or(i64::MAX));
-    let sql = "SELECT seq, received_ms, source, event_id FROM events ORDER BY seq DESC LIMIT ?1";
+    let sql = "SELECT seq, received_ms, source, event_id FROM events WHERE seq <= ?1 ORDER BY seq DESC LIMIT ?2";
     let mut statement = connection.prepare(sql)?;
-    let mut rows = statement.query([i64::try_from(most).unwrap_or(i64::MAX)])?;
+    let mut rows = statement.query([head, most as u64].map(|number| i64::try_from(number).unwrap_or(i64::MAX)))?;
     let mut recent = Vec::new();
     // Damage is found, and said, by whoever reads these events.
     while let Ok(Some(row)) = rows.next() {

@@ -21,6 +21,7 @@
 use std::{
     fs::{self, File},
     io::{self, BufReader, Read},
+    os::unix::fs::FileExt,
     path::{Path, PathBuf},
 };
 
@@ -74,6 +75,26 @@ pub(super) fn look(file: &Path) -> io::Result<Tail> {
         1 => Tail::Torn,
         _ => Tail::Lost,
     })
+}
+
+/// Writes the log again as it is, and syncs it. After a sync that failed, the system takes for written what the disk does not
+/// have ("Can Applications Recover from fsync Failures?", USENIX ATC 2020): SQLite would read it, copy it into the file, and
+/// count on the log, should the power be cut meanwhile.
+pub(super) fn renew(file: &Path) -> io::Result<()> {
+    let log = match File::options().read(true).write(true).open(beside(file, "-wal")) {
+        Ok(log) => log,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    let (mut at, mut bytes) = (0, vec![0; 1 << 16]);
+    loop {
+        let count = log.read_at(&mut bytes, at)?;
+        if count == 0 {
+            return log.sync_all();
+        }
+        log.write_all_at(&bytes[..count], at)?;
+        at += count as u64;
+    }
 }
 
 /// Puts a copy of a damaged log aside: SQLite is about to write over what it dropped.
