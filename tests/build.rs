@@ -1,7 +1,11 @@
 //! Builds the guests that the tests load, with a target directory of their own, so that this build of cargo does not wait for
-//! the one that runs it.
+//! the one that runs it; and the disk that fails when it is told to.
 
-use std::{env, path::PathBuf, process::Command};
+use std::{
+    env,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 const GUESTS: [&str; 5] = ["probe", "urgent-only", "task-timer", "redact", "github-digest"];
 
@@ -35,6 +39,22 @@ fn main() {
     let status = cargo.status().expect("cargo runs");
     assert!(status.success(), "the guests do not build: is the target there? `rustup target add wasm32-wasip2`");
     let built = target.join("wasm32-wasip2/guest");
+    faulty_disk(&root, &out);
     println!("cargo:rustc-env=TARGET_DIR={}", shared.display());
     println!("cargo:rustc-env=GUESTS={}", built.canonicalize().expect("it was just made").display());
+}
+
+/// A library to be loaded into the program. There is a C compiler: SQLite was built with it.
+fn faulty_disk(root: &Path, out: &Path) {
+    let source = root.join("tests/fixtures/faultfs.c");
+    let library = out.join("faultfs.so");
+    println!("cargo:rerun-if-changed={}", source.display());
+    println!("cargo:rerun-if-env-changed=CC");
+    // It may be more than a name: `ccache cc`.
+    let compiler = env::var("CC").unwrap_or_else(|_| "cc".into());
+    let mut words = compiler.split_whitespace();
+    let mut cc = Command::new(words.next().unwrap_or("cc"));
+    cc.args(words).args(["-shared", "-fPIC", "-O1", "-Wall", "-o"]).arg(&library).arg(&source).arg("-ldl");
+    assert!(cc.status().expect("there is a C compiler").success(), "{cc:?}");
+    println!("cargo:rustc-env=FAULTFS={}", library.display());
 }

@@ -6,6 +6,7 @@ mod cli;
 mod client;
 mod cursors;
 mod dead_letters;
+mod faults;
 mod guests;
 mod http;
 mod hub;

@@ -13,11 +13,14 @@ mod dead_letter;
 mod import;
 mod inspect;
 mod lock;
+mod mark;
 mod open;
+mod place;
 mod read;
 mod retention;
 mod row;
 mod schema;
+mod wal;
 mod write;
 
 pub use change::{Change, DeadLetter, Retry};

@@ -9,7 +9,7 @@ use std::{
     path::Path,
     sync::{
         Arc, Weak,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
         mpsc::{Receiver, SyncSender, sync_channel},
     },
 };
@@ -22,24 +22,45 @@ pub(super) struct Checkpointer {
     ask: SyncSender<()>,
     /// Pages in the log written ahead when it was last looked at.
     pages: Arc<AtomicU64>,
+    /// It was copied since the writer asked last.
+    copied: Arc<AtomicBool>,
+    /// It ended well, so that nothing but the file need be left.
+    ended_well: Arc<AtomicBool>,
 }
 
 impl Checkpointer {
     pub(super) fn start(file: &Path, shared: Weak<Shared>, sync: super::Sync) -> io::Result<Self> {
         let (ask, asked) = sync_channel(1);
         let pages = Arc::new(AtomicU64::new(0));
-        let (file, counted) = (file.to_owned(), pages.clone());
+        let (copied, ended_well) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        let (file, counted, is_copied, is_well) = (file.to_owned(), pages.clone(), copied.clone(), ended_well.clone());
         let run = move || match schema::writer(&file, sync) {
-            Ok(connection) => run(&connection, &asked, &shared, &counted),
+            Ok(connection) => {
+                run(&connection, &asked, &shared, &counted, &is_copied);
+                let _ = schema::copies_at_end(&connection, is_well.load(Relaxed));
+            }
             Err(error) => tracing::error!(%error, "no checkpoints: the log written ahead will grow"),
         };
         std::thread::Builder::new().name("busway-checkpoint".into()).spawn(run)?;
-        Ok(Self { ask, pages })
+        Ok(Self { ask, pages, copied, ended_well })
     }
 
     pub(super) fn ask(&self) {
         // One that waits is as good as two.
         let _ = self.ask.try_send(());
+    }
+
+    /// Whether it was copied since this was asked last, or said.
+    pub(super) fn has_copied(&self) -> bool {
+        self.copied.swap(false, Relaxed)
+    }
+
+    pub(super) fn copied(&self, again: bool) {
+        self.copied.fetch_or(again, Relaxed);
+    }
+
+    pub(super) fn leave_one_file(&self) {
+        self.ended_well.store(true, Relaxed);
     }
 
     /// The writer's part, between two rounds.
@@ -48,13 +69,16 @@ impl Checkpointer {
             // Whatever goes wrong, the thread finds it too, and says it.
             let _ = checkpoint(connection, &self.pages);
             self.pages.store(0, Relaxed);
+            self.copied(true);
         }
     }
 }
 
-fn run(connection: &Connection, asked: &Receiver<()>, shared: &Weak<Shared>, pages: &AtomicU64) {
+fn run(connection: &Connection, asked: &Receiver<()>, shared: &Weak<Shared>, pages: &AtomicU64, copied: &AtomicBool) {
     while asked.recv().is_ok() {
-        if let Err(error) = checkpoint(connection, pages)
+        let result = checkpoint(connection, pages);
+        copied.store(true, Relaxed);
+        if let Err(error) = result
             && let Some(shared) = shared.upgrade()
         {
             shared.metrics.journal_errors.inc();

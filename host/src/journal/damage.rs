@@ -49,7 +49,8 @@ fn next_whole(connection: &Connection, from: u64, head: u64) -> rusqlite::Result
     let mut statement = connection.prepare_cached(&sql)?;
     let mut rows = statement.query(params![from as i64, i64::try_from(head).unwrap_or(i64::MAX)])?;
     while let Some(found) = rows.next()? {
-        if let Some(event) = row::read(found)? {
+        // A page in a wrong place may bring rows that were not asked for.
+        if let Some(event) = row::read(found)?.filter(|event| (from..=head).contains(&event.seq)) {
             return Ok(Some(event.seq));
         }
     }

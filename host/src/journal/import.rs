@@ -5,7 +5,8 @@ use super::{
     OpenError, Span, Sync, WriteError,
     change::now_ms,
     lock::Lock,
-    open::{make_dir, meta, prepare},
+    mark,
+    open::{make_dir, prepare},
     row,
     schema::FILE,
     write::classify,
@@ -100,7 +101,7 @@ impl Importer {
         let lock = Lock::take(dir)?;
         // Synced once, at the end.
         let connection = prepare(&dir.join(FILE), Sync::Normal)?;
-        if meta(&connection, MARK)?.is_none() {
+        if mark::get(&connection, MARK)?.is_none() {
             let sql = "SELECT min(seq), max(seq) FROM events";
             let span: (Option<i64>, Option<i64>) =
                 connection.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?)))?;

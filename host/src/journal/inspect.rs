@@ -4,7 +4,9 @@
 use super::{
     Found, OpenError, Span,
     lock::Lock,
-    open::{Place, check_identity, meta, place},
+    mark,
+    open::check_identity,
+    place::Place,
     read, retention,
     schema::{self, FILE},
 };
@@ -127,7 +129,7 @@ impl Inspector {
         if check_identity(&connection, &path)? == 0 {
             return Err(empty());
         }
-        let Place { oldest, head, damaged } = place(&connection).map_err(sqlite)?;
+        let Place { oldest, head, is_damaged: damaged } = Place::find(&connection);
         // What comes after the last that is whole is damaged, as far as its number can be known.
         let to = if damaged { last(&connection).unwrap_or(0).max(head + 1) } else { head };
         Ok(Self { connection, dir: dir.to_owned(), span: Span { from: oldest, to } })
@@ -148,13 +150,13 @@ impl Inspector {
 
     fn read_info(&self) -> rusqlite::Result<Info> {
         let connection = self.connection.unchecked_transaction()?;
-        let Place { oldest, head, .. } = place(&connection)?;
-        let closed_cleanly = meta(&connection, "open")?.is_none();
+        let Place { oldest, head, .. } = Place::find(&connection);
+        let closed_cleanly = mark::get(&connection, "open")?.is_none();
         let count = |sql| connection.query_row(sql, [], |row| row.get::<_, i64>(0).map(|count| count as u64));
         Ok(Info {
             dir: self.dir.clone(),
             schema: schema::identity(&connection)?.1,
-            epoch: meta(&connection, "epoch")?,
+            epoch: mark::get(&connection, "epoch")?,
             oldest,
             head,
             events: (head + 1).saturating_sub(oldest),
@@ -209,7 +211,7 @@ impl Iterator for Walk<'_> {
                 Found::Damaged(Span { from, to }) => {
                     self.next = to + 1;
                     // Retention of a running hub may have taken some of it meanwhile; that is no damage.
-                    let from = place(self.connection).map_or(from, |place| from.max(place.oldest));
+                    let from = from.max(Place::find(self.connection).oldest);
                     if from <= to {
                         return Some(Part::Damaged(Damage { from, to, what: self.what(from, to) }));
                     }

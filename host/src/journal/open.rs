@@ -6,12 +6,15 @@ use super::{
     checkpoint::Checkpointer,
     import,
     lock::Lock,
+    mark::{self, Mark},
+    place::Place,
     read::Readers,
-    row,
     schema::{self, APPLICATION_ID, FILE, VERSION},
+    wal::{self, Tail},
+    write::classify,
 };
 use crate::metrics::Metrics;
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::Connection;
 use std::{
     fs::DirBuilder,
     io,
@@ -56,6 +59,12 @@ pub enum OpenError {
     /// An import was cut off.
     #[error("an import into {} was cut off, so it holds only a part: import again", .0.display())]
     Importing(PathBuf),
+    /// SQLite needs some room even to read.
+    #[error("{}: there is no room on the disk to open it", .0.display())]
+    NoRoom(PathBuf),
+    /// The log that SQLite wrote ahead is damaged, and does not go together with the file.
+    #[error("{} is damaged: restore the directory; `busway journal export` saves what can be read", wal::beside(.0, "-wal").display())]
+    Damaged(PathBuf),
     /// SQLite cannot read it.
     #[error("{}: {error}; `busway journal export` saves what can be read", .path.display())]
     Sqlite {
@@ -64,6 +73,15 @@ pub enum OpenError {
         /// What it says.
         error: rusqlite::Error,
     },
+}
+
+impl OpenError {
+    fn of(path: &Path, error: rusqlite::Error) -> Self {
+        match classify(&error) {
+            WriteError::Full => Self::NoRoom(path.to_owned()),
+            _ => Self::Sqlite { path: path.to_owned(), error },
+        }
+    }
 }
 
 /// A journal that was opened, and where the log under it stands.
@@ -140,21 +158,46 @@ pub fn open(
     make_dir(dir)?;
     let lock = Lock::take(dir)?;
     let path = dir.join(FILE);
-    let sqlite = |error| OpenError::Sqlite { path: path.clone(), error };
+    let sqlite = |error| OpenError::of(&path, error);
+    // Before SQLite does: it drops without a word what follows damage.
+    let tail = wal::look(&path).map_err(|error| OpenError::Io { path: path.clone(), error })?;
+    if tail == Tail::Lost {
+        wal::keep(&path);
+    }
+    wal::renew(&path).map_err(|error| match error.kind() {
+        io::ErrorKind::StorageFull => OpenError::NoRoom(path.clone()),
+        _ => OpenError::Io { path: path.clone(), error },
+    })?;
     let connection = prepare(&path, config.sync)?;
-    if meta(&connection, import::MARK).map_err(sqlite)?.is_some() {
+    if mark::get(&connection, import::MARK).map_err(sqlite)?.is_some() {
         return Err(OpenError::Importing(dir.clone()));
     }
-    let place = place(&connection).map_err(sqlite)?;
-    let epoch = epoch(&connection, config.sync).map_err(sqlite)?;
-    let recent = recent(&connection, dedup).map_err(sqlite)?;
+    let place = Place::find(&connection);
+    let head = place.head;
+    if tail == Tail::Lost && (place.is_damaged || !is_sound(&connection)) {
+        return Err(OpenError::Damaged(path));
+    }
+    let mark = Mark::find(&connection, config.sync, tail, head).map_err(sqlite)?;
+    let epoch = mark.epoch;
+    let recent = recent(&connection, head, dedup).map_err(sqlite)?;
     let memory = Memory { kv: kv(&connection).map_err(sqlite)?, plugins: standings(&connection).map_err(sqlite)? };
-    let trouble = place.damaged.then(|| {
+    let mut trouble = place.is_damaged.then(|| {
         let reason =
-            format!("what follows seq {} is damaged: restore the file, or export and import what is left", place.head);
-        tracing::error!(head = place.head, "the end of the journal is damaged: it is read-only");
+            format!("its end, up to seq {head}, is damaged: restore the file, or export and import what is left");
+        tracing::error!(head, "the journal is damaged: it is read-only");
         WriteError::ReadOnly(reason.into())
     });
+    let unwritten = match mark.write(&connection) {
+        Ok(()) => None,
+        // It would be forgotten that the epoch has to be another.
+        Err(error) if tail == Tail::Lost => return Err(sqlite(error)),
+        // A full disk, or a damaged file, can still be read, and the writer tries again.
+        Err(error) => {
+            tracing::error!(%error, "the journal cannot be written");
+            trouble.get_or_insert_with(|| classify(&error));
+            Some(mark)
+        }
+    };
     let shared = Arc::new(Shared {
         config: config.clone(),
         readers: Readers::new(path.clone()),
@@ -165,8 +208,15 @@ pub fn open(
     let checkpointer = Checkpointer::start(&path, Arc::downgrade(&shared), config.sync)
         .map_err(|error| OpenError::Io { path: path.clone(), error })?;
     let journal = Journal { shared };
-    let writer = Writer::new(connection, journal.clone(), checkpointer, lock);
-    Ok((Opened { journal, writer, epoch, head: place.head, recent }, memory))
+    let writer = Writer::new(connection, journal.clone(), checkpointer, lock, head, unwritten);
+    Ok((Opened { journal, writer, epoch, head, recent }, memory))
+}
+
+/// After the end of the log written ahead was lost: what is left of it may have put old pages over newer ones, which were
+/// copied into the file before. Then all is left as it is.
+fn is_sound(connection: &Connection) -> bool {
+    let said = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0));
+    said.is_ok_and(|said| said == "ok")
 }
 
 /// The data directory, readable by its owner only.
@@ -175,14 +225,9 @@ pub(super) fn make_dir(dir: &Path) -> Result<(), OpenError> {
     made.map_err(|error| OpenError::Io { path: dir.to_owned(), error })
 }
 
-/// What is kept under a name, if it is a text.
-pub(super) fn meta(connection: &Connection, key: &str) -> rusqlite::Result<Option<String>> {
-    connection.query_row("SELECT value FROM meta WHERE key = ?1", [key], |row| row.get(0)).optional()
-}
-
 /// The version of its schema, if it is a journal that this program knows.
 pub(super) fn check_identity(connection: &Connection, path: &Path) -> Result<i64, OpenError> {
-    let sqlite = |error| OpenError::Sqlite { path: path.to_owned(), error };
+    let sqlite = |error| OpenError::of(path, error);
     let (application, version) = schema::identity(connection).map_err(sqlite)?;
     if application != APPLICATION_ID && (application != 0 || version != 0) {
         return Err(OpenError::Foreign(path.to_owned()));
@@ -195,7 +240,7 @@ pub(super) fn check_identity(connection: &Connection, path: &Path) -> Result<i64
 
 /// The file with today's schema.
 pub(super) fn prepare(path: &Path, sync: Sync) -> Result<Connection, OpenError> {
-    let sqlite = |error| OpenError::Sqlite { path: path.to_owned(), error };
+    let sqlite = |error| OpenError::of(path, error);
     let fresh = !path.metadata().is_ok_and(|metadata| metadata.len() > 0);
     if !fresh {
         // Asked before anything is written to a file that may be somebody else's.
@@ -205,109 +250,27 @@ pub(super) fn prepare(path: &Path, sync: Sync) -> Result<Connection, OpenError> 
     let mut connection = schema::writer(path, sync).map_err(sqlite)?;
     let (_, version) = schema::identity(&connection).map_err(sqlite)?;
     schema::migrate(&mut connection, version).map_err(sqlite)?;
-    if fresh && let Some(dir) = path.parent() {
-        // The file's name is to be on disk too.
+    if let Some(dir) = path.parent() {
+        // The files' names are to be on disk too: SQLite does not mind if that fails.
         let synced = std::fs::File::open(dir).and_then(|dir| dir.sync_all());
         synced.map_err(|error| OpenError::Io { path: dir.to_owned(), error })?;
     }
     Ok(connection)
 }
 
-/// Where the numbering stands.
-pub(super) struct Place {
-    pub(super) oldest: u64,
-    pub(super) head: u64,
-    /// What follows `head` cannot be read, so nothing may be numbered after it.
-    pub(super) damaged: bool,
-}
-
-pub(super) fn place(connection: &Connection) -> rusqlite::Result<Place> {
-    let sql = "SELECT value FROM meta WHERE key = 'oldest'";
-    let oldest = connection.query_row(sql, [], |row| row.get::<_, i64>(0)).optional()?.unwrap_or(1) as u64;
-    let columns = row::COLUMNS;
-    let last = connection.query_row(&format!("SELECT {columns} FROM events ORDER BY seq DESC LIMIT 1"), [], row::read);
-    match last.optional() {
-        Ok(None) => Ok(Place { oldest, head: oldest - 1, damaged: false }),
-        Ok(Some(Some(event))) => Ok(Place { oldest, head: event.seq, damaged: false }),
-        // Not what was written, or not to be read at all: its number is not to be trusted.
-        Ok(Some(None)) | Err(_) => Ok(Place { oldest, head: last_whole(connection, oldest), damaged: true }),
-    }
-}
-
-/// The last event that can be read, searched from the end by halves and then one by one.
-fn last_whole(connection: &Connection, oldest: u64) -> u64 {
-    let columns = row::COLUMNS;
-    let sql = format!("SELECT {columns} FROM events WHERE seq <= ?1 ORDER BY seq DESC LIMIT 64");
-    let before = |seq: u64| -> rusqlite::Result<Option<u64>> {
-        let mut statement = connection.prepare_cached(&sql)?;
-        let mut rows = statement.query([i64::try_from(seq).unwrap_or(i64::MAX)])?;
-        while let Some(found) = rows.next()? {
-            if let Some(event) = row::read(found)? {
-                return Ok(Some(event.seq));
-            }
-        }
-        Ok(None)
-    };
-    if let Ok(Some(seq)) = before(i64::MAX as u64) {
-        return seq;
-    }
-    let (mut whole, mut unknown) = (oldest - 1, i64::MAX as u64);
-    while whole + 1 < unknown {
-        let middle = whole + (unknown - whole) / 2;
-        match before(middle) {
-            Ok(Some(seq)) if seq > whole => whole = seq,
-            _ => unknown = middle,
-        }
-    }
-    whole
-}
-
-/// The name of the numbering. It changes where what was acknowledged may be gone: after a power cut without full sync.
-fn epoch(connection: &Connection, sync: Sync) -> rusqlite::Result<Uuid> {
-    let set = |key: &str, value: &str| {
-        let sql = "INSERT INTO meta (key, value) VALUES (?1, ?2) ON CONFLICT DO UPDATE SET value = excluded.value";
-        connection.execute(sql, params![key, value]).map(drop)
-    };
-    // Changes with each start of the machine.
-    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned();
-    let before = meta(connection, "open")?;
-    let lost = before
-        .as_deref()
-        .is_some_and(|before| before.strip_prefix("normal ").is_some_and(|before| before != boot || boot.is_empty()));
-    let known = meta(connection, "epoch")?.and_then(|text| Uuid::parse_str(&text).ok());
-    let epoch = match known {
-        Some(epoch) if !lost => epoch,
-        _ => Uuid::now_v7(),
-    };
-    if lost {
-        tracing::warn!(%epoch, "the machine stopped while the journal was not fully synced: the last events may be gone, so the epoch is a new one");
-    }
-    // A full disk, or a damaged file, can still be read.
-    let sync = if sync == Sync::Full { "full" } else { "normal" };
-    let written = if known == Some(epoch) { Ok(()) } else { set("epoch", &epoch.to_string()) };
-    if let Err(error) = written.and_then(|()| set("open", &format!("{sync} {boot}"))) {
-        tracing::warn!(%error, "the journal cannot be written");
-        if known.is_none() {
-            return Err(error);
-        }
-    }
-    Ok(epoch)
-}
-
-fn recent(connection: &Connection, (window, most): (Duration, usize)) -> rusqlite::Result<Vec<Recent>> {
+fn recent(connection: &Connection, head: u64, (window, most): (Duration, usize)) -> rusqlite::Result<Vec<Recent>> {
     let now = now_ms();
     let since = now.saturating_sub(i64::try_from(window.as_millis()).unwrap_or(i64::MAX));
-    let sql = "SELECT seq, received_ms, source, event_id FROM events ORDER BY seq DESC LIMIT ?1";
+    let sql = "SELECT seq, received_ms, source, event_id FROM events WHERE seq <= ?1 ORDER BY seq DESC LIMIT ?2";
     let mut statement = connection.prepare(sql)?;
-    let mut rows = statement.query([i64::try_from(most).unwrap_or(i64::MAX)])?;
+    let mut rows = statement.query([head, most as u64].map(|number| i64::try_from(number).unwrap_or(i64::MAX)))?;
     let mut recent = Vec::new();
     // Damage is found, and said, by whoever reads these events.
     while let Ok(Some(row)) = rows.next() {
-        let received: i64 = row.get(1)?;
+        let (Ok(received), Ok(source), Ok(event_id)) = (row.get::<_, i64>(1), row.get(2), row.get(3)) else { continue };
         if received < since {
             break;
         }
-        let (Ok(source), Ok(event_id)) = (row.get(2), row.get(3)) else { continue };
         let age = Duration::from_millis(u64::try_from(now - received).unwrap_or(0));
         recent.push(Recent { seq: row.get::<_, i64>(0)? as u64, age, source, event_id });
     }

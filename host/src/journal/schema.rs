@@ -1,7 +1,7 @@
 //! The tables, their versions, and what every connection is told before anything else.
 
 use super::Sync;
-use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+use rusqlite::{Connection, OpenFlags, TransactionBehavior, config::DbConfig};
 use std::{path::Path, time::Duration};
 
 /// The file in the data directory.
@@ -103,12 +103,19 @@ pub(super) fn reader(file: &Path) -> rusqlite::Result<Connection> {
 }
 
 fn common(connection: &Connection) -> rusqlite::Result<()> {
+    // Nothing is to be copied into the file in passing: not where it is damaged, nor after a fault.
+    copies_at_end(connection, false)?;
     connection.busy_timeout(BUSY)?;
     connection.set_prepared_statement_cache_capacity(32);
     connection.pragma_update(None, "trusted_schema", false)?;
     connection.pragma_update(None, "foreign_keys", false)?;
     // A damaged page is to be an error, not nonsense.
     connection.pragma_update(None, "cell_size_check", true)
+}
+
+/// Whether the last connection to go copies what was written ahead into the file, and removes the log.
+pub(super) fn copies_at_end(connection: &Connection, yes: bool) -> rusqlite::Result<()> {
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, !yes).map(drop)
 }
 
 /// The schema's version in the file, and whose the file is.

@@ -1,6 +1,13 @@
 //! The only writer: one transaction for each round, and what its failure means.
 
-use super::{Change, Journal, Sync, WriteError, change::now_ms, checkpoint::Checkpointer, lock::Lock, retention, row};
+use super::{
+    Change, Journal, Sync, WriteError,
+    change::now_ms,
+    checkpoint::Checkpointer,
+    lock::Lock,
+    mark::{self, Mark},
+    retention, row, schema,
+};
 use crate::event::Event;
 use rusqlite::{Connection, Error, ErrorCode, ffi};
 use std::{sync::Arc, sync::atomic::Ordering::Relaxed, time::Instant};
@@ -16,13 +23,24 @@ pub struct Writer {
     checkpointer: Checkpointer,
     /// Written since the last checkpoint was asked for.
     bytes: usize,
+    /// The last seq that was written.
+    head: u64,
+    /// To be on disk before anything else is.
+    unwritten: Option<Mark>,
     /// The directory is another hub's to take once nobody writes any more.
     _lock: Lock,
 }
 
 impl Writer {
-    pub(super) fn new(connection: Connection, journal: Journal, checkpointer: Checkpointer, lock: Lock) -> Self {
-        Self { connection, journal, checkpointer, bytes: 0, _lock: lock }
+    pub(super) fn new(
+        connection: Connection,
+        journal: Journal,
+        checkpointer: Checkpointer,
+        lock: Lock,
+        head: u64,
+        unwritten: Option<Mark>,
+    ) -> Self {
+        Self { connection, journal, checkpointer, bytes: 0, head, unwritten, _lock: lock }
     }
 
     /// Writes a round: all of it or nothing. Blocks for as long as the disk takes.
@@ -33,13 +51,23 @@ impl Writer {
         if events.is_empty() && changes.is_empty() {
             return Ok(());
         }
-        self.transact(|connection, journal| {
+        let head = events.last().map_or(self.head, |event| event.seq);
+        let say_head = self.checkpointer.has_copied();
+        let written = self.transact(|connection, journal| {
             row::insert(connection, events, now_ms())?;
+            if say_head {
+                mark::say_head(connection, head)?;
+            }
             changes.iter().try_for_each(|change| change.write(connection))?;
             // Twice what came in, so that it gets somewhere also while events come in.
             let last = events.last().map(|event| event.seq);
             retention::step(connection, journal, last, (events.len() * 2).clamp(32, retention::STEP))
-        })?;
+        });
+        if let Err(error) = written {
+            self.checkpointer.copied(say_head);
+            return Err(error);
+        }
+        self.head = head;
         self.bytes += events.iter().map(|event| event.weight()).sum::<usize>() + changes.len() * 128;
         if self.bytes > CHECKPOINT_BYTES {
             self.bytes = 0;
@@ -49,9 +77,16 @@ impl Writer {
         Ok(())
     }
 
-    /// What can wait until there is time: retention. Returns whether there is more to do.
+    /// What can wait until there is time: retention, and whether what failed works again, which nobody would find out who
+    /// publishes only where it does. Returns whether there is more to do.
     pub fn tidy(&mut self) -> bool {
         let before = self.journal.oldest();
+        if self.journal.shared.trouble.borrow().is_some() {
+            let head = self.head;
+            if self.transact(|connection, _| mark::say_head(connection, head).map(|()| None)).is_err() {
+                return false;
+            }
+        }
         if !retention::is_due(&self.connection, &self.journal) {
             return false;
         }
@@ -68,7 +103,13 @@ impl Writer {
             return Err(error.clone());
         }
         let begun = Instant::now();
-        let result = self.connection.execute_batch("BEGIN IMMEDIATE").and_then(|()| {
+        let ready = match &self.unwritten {
+            Some(mark) => mark.write(&self.connection),
+            None => Ok(()),
+        };
+        let result = ready.and_then(|()| {
+            self.unwritten = None;
+            self.connection.execute_batch("BEGIN IMMEDIATE")?;
             let oldest = write(&self.connection, &self.journal)?;
             self.connection.execute_batch("COMMIT")?;
             Ok(oldest)
@@ -128,15 +169,18 @@ pub(super) fn classify(error: &Error) -> WriteError {
 impl Drop for Writer {
     /// Leaves one file that is whole by itself, and the word that it ended well.
     fn drop(&mut self) {
-        if matches!(&*self.journal.shared.trouble.borrow(), Some(WriteError::ReadOnly(_))) {
+        let trouble = &self.journal.shared.trouble;
+        if self.unwritten.is_some() || matches!(&*trouble.borrow(), Some(WriteError::ReadOnly(_))) {
             return;
         }
         let end = || {
             if self.journal.config().sync == Sync::Normal {
                 self.connection.pragma_update(None, "synchronous", "FULL")?;
             }
-            self.connection.execute("DELETE FROM meta WHERE key = 'open'", [])?;
-            self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+            mark::close(&self.connection, self.head)?;
+            self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+            self.checkpointer.leave_one_file();
+            schema::copies_at_end(&self.connection, true)
         };
         if let Err(error) = end() {
             tracing::warn!(%error, "the journal was not closed cleanly; nothing is lost by it");

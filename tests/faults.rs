@@ -1,0 +1,12 @@
+//! The journal on a disk that fails: full, unable to sync, cut off from its power, with bits that turned. The real program runs
+//! on `fixtures/faultfs.c`; what it did to its directory is rebuilt as a disk would hold it, and opened again.
+
+mod cut;
+mod disk;
+mod flips;
+mod kept;
+mod lock;
+mod program;
+mod random;
+mod trace;
+mod wal;
