@@ -130,8 +130,8 @@ impl Inspector {
             return Err(empty());
         }
         let Place { oldest, head, is_damaged: damaged } = Place::find(&connection);
-        // What comes after the last that is whole is damaged, as far as its number can be known.
-        let to = if damaged { last(&connection).unwrap_or(0).max(head + 1) } else { head };
+        // Rows after the last seq that is known to have been given are damaged, and named too.
+        let to = if damaged { last(&connection).unwrap_or(0).max(head) } else { head };
         Ok(Self { connection, dir: dir.to_owned(), span: Span { from: oldest, to } })
     }
 
