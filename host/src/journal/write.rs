@@ -12,8 +12,11 @@ use crate::event::Event;
 use rusqlite::{Connection, Error, ErrorCode, ffi};
 use std::{sync::Arc, sync::atomic::Ordering::Relaxed, time::Instant};
 
-/// After so many bytes of events the log that SQLite writes ahead is copied into the file.
-const CHECKPOINT_BYTES: usize = 8 << 20;
+/// After so many bytes written ahead, as far as can be told, they are copied into the file. Little at a time: while the system
+/// writes them out, the next sync waits.
+const CHECKPOINT_BYTES: usize = 4 << 20;
+/// What each round writes ahead besides its events: the pages that it shares with the round before and the one after.
+const ROUND_BYTES: usize = 24 << 10;
 
 /// See the module's head. Owned by the sequencer.
 #[derive(Debug)]
@@ -68,7 +71,7 @@ impl Writer {
             return Err(error);
         }
         self.head = head;
-        self.bytes += events.iter().map(|event| event.weight()).sum::<usize>() + changes.len() * 128;
+        self.bytes += events.iter().map(|event| event.weight()).sum::<usize>() + changes.len() * 128 + ROUND_BYTES;
         if self.bytes > CHECKPOINT_BYTES {
             self.bytes = 0;
             self.checkpointer.ask();
