@@ -174,8 +174,10 @@ impl Bus {
     /// Publishes an event of the hub's own, if there is room; it is counted if there is none.
     pub fn publish_internal(&self, event: NewEvent) {
         let metrics = &self.shared.metrics;
-        let taken = event.admit().is_ok_and(|event| self.shared.log.try_append(vec![Arc::new(event)]).is_ok());
-        if taken { metrics.events_internal.inc() } else { metrics.internal_dropped.inc() }
+        let taken = event.admit().is_ok_and(|event| self.shared.log.try_append_own(vec![Arc::new(event)]).is_ok());
+        if !taken {
+            metrics.internal_dropped.inc();
+        }
     }
 
     async fn admit(

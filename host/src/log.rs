@@ -194,7 +194,15 @@ impl Log {
     /// # Errors
     /// At once, if there is no room or the log has stopped; then none of the events is taken.
     pub fn try_append(&self, events: Vec<Arc<Event>>) -> Result<(), AppendError> {
-        self.enqueue(events, false, None)
+        self.enqueue(Append::of(events))
+    }
+
+    /// As [`Log::try_append`] for the hub's own events; once they are taken, the log counts what becomes of them.
+    ///
+    /// # Errors
+    /// As [`Log::try_append`].
+    pub fn try_append_own(&self, events: Vec<Arc<Event>>) -> Result<(), AppendError> {
+        self.enqueue(Append { own: true, ..Append::of(events) })
     }
 
     /// Hands events to the sequencer: once this returns, they will be in the log whether or not anybody waits, unless the
@@ -204,7 +212,7 @@ impl Log {
     /// At once, if there is no room or the log has stopped; then none of the events is taken.
     pub fn append(&self, events: Vec<Arc<Event>>, identified: bool) -> Result<Submitted, AppendError> {
         let (ack, done) = oneshot::channel();
-        self.enqueue(events, identified, Some(ack))?;
+        self.enqueue(Append { identified, ack: Some(ack), ..Append::of(events) })?;
         Ok(Submitted { done })
     }
 
@@ -216,19 +224,14 @@ impl Log {
         self.shared.queued.check(events.len(), weight(events))
     }
 
-    fn enqueue(
-        &self,
-        events: Vec<Arc<Event>>,
-        identified: bool,
-        ack: Option<oneshot::Sender<Result<Seqs, AppendError>>>,
-    ) -> Result<(), AppendError> {
+    fn enqueue(&self, append: Append) -> Result<(), AppendError> {
         let shared = &*self.shared;
         if *shared.phase.borrow() != Phase::Open {
             return Err(AppendError::Stopped);
         }
-        let (count, bytes) = (events.len(), weight(&events));
+        let (count, bytes) = (append.events.len(), append.bytes);
         shared.queued.take(count, bytes)?;
-        shared.ingress.try_send(Append { events, bytes, identified, ack }).map_err(|error| {
+        shared.ingress.try_send(append).map_err(|error| {
             // Told like an append: whoever waits for the queue to be empty must hear of this too.
             shared.head.send_modify(|_| shared.queued.give_back(count, bytes));
             match error {

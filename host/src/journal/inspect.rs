@@ -2,7 +2,7 @@
 //! open between two steps, so that a running hub's log written ahead can begin anew.
 
 use super::{
-    Found, OpenError, Span,
+    Found, OpenError, Span, damage,
     lock::Lock,
     mark,
     open::check_identity,
@@ -204,11 +204,17 @@ impl Iterator for Walk<'_> {
     fn next(&mut self) -> Option<Part> {
         while self.next <= self.to {
             match read::events(self.connection, self.next, self.to) {
-                Found::Events(events) => {
+                Ok(Found::Events(events)) => {
                     self.next = events.last().map_or(self.to, |event| event.seq) + 1;
                     return Some(Part::Events(events));
                 }
-                Found::Damaged(Span { from, to }) => {
+                // A tool is run again; what it cannot read it says.
+                found @ (Ok(Found::Damaged(_)) | Err(_)) => {
+                    let from = self.next;
+                    let to = match found {
+                        Ok(Found::Damaged(span)) => span.to,
+                        _ => damage::end(self.connection, from, self.to),
+                    };
                     self.next = to + 1;
                     // Retention of a running hub may have taken some of it meanwhile; that is no damage.
                     let from = from.max(Place::find(self.connection).oldest);

@@ -2,11 +2,12 @@
 
 use super::{Journal, Retry, damage, dead_letter, row, schema};
 use crate::event::Event;
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, ErrorCode, OptionalExtension, ffi, params};
 use std::{
     collections::BTreeSet,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 use tokio::sync::Semaphore;
 
@@ -16,6 +17,8 @@ const READERS: usize = 4;
 const EVENTS: usize = 1_024;
 /// Most bytes of events of one read, but for one event.
 const BYTES: usize = 256 << 10;
+/// After the journal could not be read.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// Most retries of one plugin that are read at once: as many as a lane holds.
 const RETRIES: usize = 1_024;
 /// Most bytes of their events, but for one: as many as a lane holds.
@@ -104,11 +107,14 @@ impl Journal {
     /// where it begins.
     pub async fn events(&self, from: u64, head: u64) -> Found {
         let oldest = self.oldest();
-        let found = self.read(move |connection| Ok(events(connection, from, head))).await;
-        let found = found.unwrap_or_else(|error| {
-            tracing::error!(%error, from, "cannot read the journal");
-            Found::Damaged(Span { from, to: head })
-        });
+        let found = loop {
+            match self.read(move |connection| events(connection, from, head)).await {
+                Ok(found) => break found,
+                // No damage: nobody is to pass over what can be read a moment later.
+                Err(error) => tracing::error!(%error, from, "the journal cannot be read now"),
+            }
+            tokio::time::sleep(PATIENCE).await;
+        };
         match &found {
             Found::Events(events) => self.shared.metrics.journal_read.add(events.len() as u64),
             // Retention may have taken it meanwhile; that is no damage.
@@ -217,7 +223,7 @@ fn retries(connection: &Connection, plugin: &str, in_hand: &BTreeSet<u64>) -> ru
         let retry = Retry { seq, attempt: row.get(1)?, due_ms: row.get(2)?, event: row.get(3)? };
         let event = match &retry.event {
             Some(text) => dead_letter::parse(text, seq),
-            None => match events(connection, seq, seq) {
+            None => match events(connection, seq, seq)? {
                 Found::Events(events) => events.into_iter().next(),
                 Found::Damaged(_) => None,
             },
@@ -228,12 +234,24 @@ fn retries(connection: &Connection, plugin: &str, in_hand: &BTreeSet<u64>) -> ru
     Ok(Retries { found, more: false })
 }
 
-/// See [`Journal::events`].
-pub(super) fn events(connection: &Connection, from: u64, head: u64) -> Found {
+/// See [`Journal::events`]. An error says nothing of what is there.
+pub(super) fn events(connection: &Connection, from: u64, head: u64) -> rusqlite::Result<Found> {
     let mut events = Vec::new();
     match collect(connection, from, head, &mut events) {
-        _ if !events.is_empty() => Found::Events(events),
-        Ok(()) | Err(_) => Found::Damaged(Span { from, to: damage::end(connection, from, head) }),
+        _ if !events.is_empty() => Ok(Found::Events(events)),
+        Err(error) if !is_damage(&error) => Err(error),
+        Ok(()) | Err(_) => Ok(Found::Damaged(Span { from, to: damage::end(connection, from, head) })),
+    }
+}
+
+/// Whether it is the file that is at fault, and not the moment.
+fn is_damage(error: &rusqlite::Error) -> bool {
+    match error {
+        rusqlite::Error::SqliteFailure(failure, _) => {
+            matches!(failure.code, ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
+                || failure.extended_code == ffi::SQLITE_IOERR_SHORT_READ
+        }
+        _ => true,
     }
 }
 

@@ -124,7 +124,10 @@ impl Writer {
                 }
                 shared.metrics.journal_commits.inc();
                 shared.metrics.journal_commit_us.record(begun.elapsed().as_micros() as u64);
-                shared.trouble.send_if_modified(|trouble| trouble.take().is_some());
+                // The checkpoints may have found meanwhile what does not pass.
+                shared.trouble.send_if_modified(|trouble| {
+                    trouble.take_if(|trouble| !matches!(trouble, WriteError::ReadOnly(_))).is_some()
+                });
                 Ok(())
             }
             Err(error) => {

@@ -6,7 +6,8 @@ use super::{
 };
 use crate::{event::Event, journal::Found};
 use std::sync::Arc;
-use tokio::{sync::watch, task::JoinHandle};
+use tokio::sync::watch;
+use tokio_util::task::AbortOnDropHandle;
 
 /// Seqs that are gone before the cursor got to them, both ends included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,7 +60,7 @@ pub struct Cursor {
     next: u64,
     head: watch::Receiver<Head>,
     /// A read of the journal under way. Kept here: whoever stops waiting for it comes back to it.
-    reading: Option<JoinHandle<Found>>,
+    reading: Option<AbortOnDropHandle<Found>>,
 }
 
 impl Cursor {
@@ -104,7 +105,7 @@ impl Cursor {
             }
             let reading = self.reading.get_or_insert_with(|| {
                 let from = self.next;
-                tokio::spawn(async move { journal.events(from, tail_begins - 1).await })
+                AbortOnDropHandle::new(tokio::spawn(async move { journal.events(from, tail_begins - 1).await }))
             });
             let found = reading.await;
             self.reading = None;

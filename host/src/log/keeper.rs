@@ -1,6 +1,6 @@
 //! Keeps the journal in bounds while nobody publishes: gives retention its turn.
 
-use super::{Log, Shared};
+use super::{CommitError, Log, Shared};
 use crate::journal::Journal;
 use std::sync::{Arc, Weak};
 
@@ -22,8 +22,11 @@ pub(super) async fn run(shared: Weak<Shared>, journal: Journal) {
         loop {
             let before = journal.oldest();
             let Some(shared) = shared.upgrade() else { return };
-            if (Log { shared }).tidy().await.is_err() {
-                return;
+            match (Log { shared }).tidy().await {
+                Err(CommitError::Stopped) => return,
+                // The next tick tries again: somebody has to find out that there is room again.
+                Err(_) => break,
+                Ok(()) => {}
             }
             if journal.oldest() == before {
                 break;

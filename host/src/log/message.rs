@@ -10,9 +10,19 @@ use tokio::sync::oneshot;
 pub(super) struct Append {
     pub(super) events: Vec<Arc<Event>>,
     pub(super) bytes: usize,
+    /// The hub's own.
+    pub(super) own: bool,
     /// Whether a publisher has given any of them its id.
     pub(super) identified: bool,
     pub(super) ack: Option<oneshot::Sender<Result<Seqs, AppendError>>>,
+}
+
+impl Append {
+    /// A publisher's events whose ids the hub made, and nobody waits for them.
+    pub(super) fn of(events: Vec<Arc<Event>>) -> Self {
+        let bytes = super::weight(&events);
+        Self { events, bytes, own: false, identified: false, ack: None }
+    }
 }
 
 /// The seqs of events that were handed in together.

@@ -44,6 +44,8 @@ impl Sequencer {
         let closing = Closing(self.shared.clone());
         let mut phase = closing.0.phase.subscribe();
         let (mut appends, mut commits) = (Vec::with_capacity(ROUND), Vec::with_capacity(ROUND));
+        // Closed and empty, also of what was on its way when it was closed.
+        let (mut appends_done, mut commits_done) = (false, false);
         loop {
             let now = *phase.borrow_and_update();
             if now >= Phase::Draining {
@@ -54,8 +56,14 @@ impl Sequencer {
             }
             let waiting = tokio::select! {
                 biased;
-                n = self.commits.recv_many(&mut commits, ROUND), if !(self.commits.is_closed() && self.commits.is_empty()) => n,
-                n = self.appends.recv_many(&mut appends, ROUND), if !(self.appends.is_closed() && self.appends.is_empty()) => n,
+                n = self.commits.recv_many(&mut commits, ROUND), if !commits_done => {
+                    commits_done = n == 0;
+                    n
+                }
+                n = self.appends.recv_many(&mut appends, ROUND), if !appends_done => {
+                    appends_done = n == 0;
+                    n
+                }
                 _ = phase.changed(), if now < Phase::Closed => 0,
                 else => break,
             };
@@ -86,10 +94,12 @@ impl Sequencer {
             tidy |= commit.purpose == Purpose::Tidy;
             round.commit(&self.shared, commit);
         }
+        // Also before: nobody may have published for long.
+        let mut forgotten = self.dedup.forget();
         for append in appends.drain(..) {
             round.append(&mut self.dedup, append);
         }
-        let forgotten = self.dedup.forget();
+        forgotten += self.dedup.forget();
         self.shared.metrics.dedup_forgotten.add(forgotten);
         let written = match &mut self.writer {
             Some(writer) => writer.commit(&round.events, &round.changes),
@@ -128,6 +138,7 @@ struct Round {
     calls: u64,
     emitted: u64,
     own: u64,
+    own_appended: u64,
     committed: Vec<CommitAck>,
     conflicts: Vec<CommitAck>,
     appended: Vec<(AppendAck, Seqs)>,
@@ -148,6 +159,7 @@ impl Round {
             calls: 0,
             emitted: 0,
             own: 0,
+            own_appended: 0,
             committed: Vec::new(),
             conflicts: Vec::new(),
             appended: Vec::new(),
@@ -179,6 +191,9 @@ impl Round {
 
     fn append(&mut self, dedup: &mut Dedup, append: Append) {
         self.taken = (self.taken.0 + append.events.len(), self.taken.1 + append.bytes);
+        if append.own {
+            self.own_appended += append.events.len() as u64;
+        }
         let seqs = if append.identified {
             let mut seqs = Vec::with_capacity(append.events.len());
             for event in append.events {
@@ -211,7 +226,7 @@ impl Round {
         let metrics = &shared.metrics;
         metrics.commits.add(self.calls);
         metrics.events_emitted.add(self.emitted);
-        metrics.events_internal.add(self.own);
+        metrics.events_internal.add(self.own + self.own_appended);
         metrics.events_duplicate.add(self.duplicates);
         metrics.events_accepted.add(self.events.len() as u64);
         let (seq, (events, bytes)) = (self.next - 1, self.taken);
@@ -238,7 +253,8 @@ impl Round {
     fn fail(self, shared: &Shared, error: &WriteError) {
         self.undo.into_iter().rev().for_each(|undo| undo());
         let (events, bytes) = self.taken;
-        shared.metrics.rejected_journal.add(events as u64);
+        shared.metrics.rejected_journal.add(events as u64 - self.own_appended);
+        shared.metrics.internal_dropped.add(self.own_appended);
         shared.head.send_modify(|_| shared.queued.give_back(events, bytes));
         for (ack, _) in self.appended {
             let _ = ack.send(Err(AppendError::Journal(error.clone())));

@@ -117,7 +117,8 @@ async fn forget_absent(bus: Bus, plugins: Registry, loaded: oneshot::Receiver<()
         Ok(handlers) => handlers,
         Err(error) => return tracing::warn!(%error, "cannot read which handlers there were"),
     };
-    let absent = handlers.into_iter().filter(|name| plugins.get(name).is_none());
+    let is_handler = |name: &Arc<str>| plugins.get(name).is_some_and(|plugin| plugin.kind() != Some(Kind::Filter));
+    let absent = handlers.into_iter().filter(|name| !is_handler(name));
     let removed: Vec<Change> = absent.map(|plugin| Change::Removed { plugin }).collect();
     if !removed.is_empty()
         && let Err(error) = bus.log().record(Vec::new(), removed).await

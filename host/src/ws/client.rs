@@ -3,7 +3,7 @@
 
 use super::{
     Context,
-    out::{Clock, Out},
+    out::{Clock, Out, violation},
     protocol::{self, End, FromClient, Id, Received, Subscribe, ToClient},
     socket::Socket,
 };
@@ -73,6 +73,15 @@ impl Client {
         let (epoch, seq) = (log.epoch(), log.head());
         self.say(&ToClient::Welcome { connection_id: self.id, epoch, seq, next: self.position() });
         let end = self.serve().await.unwrap_or(End::Client);
+        if !matches!(end, End::Violation) {
+            // What it has published is in the log, and it is told so.
+            let told = async {
+                while let Some(answer) = self.publishing.next().await {
+                    self.published(answer);
+                }
+            };
+            let _ = timeout(CLOSING, told).await;
+        }
         let resume = self.resume();
         if !matches!(end, End::Client | End::Violation) {
             self.socket.say_close(end.frame(resume, epoch));
@@ -382,17 +391,4 @@ async fn next(cursor: &mut Option<ViewCursor>, context: &Context) -> Option<Deli
             None
         }
     }
-}
-
-/// The close frame for what RFC 6455 forbids.
-fn violation(error: &Error) -> tungstenite::protocol::CloseFrame {
-    use tungstenite::protocol::{CloseFrame, frame::coding::CloseCode};
-    let code = match error {
-        Error::Capacity(_) => CloseCode::Size,
-        Error::Utf8(_) => CloseCode::Invalid,
-        _ => CloseCode::Protocol,
-    };
-    // A control frame carries 125 bytes, two of them the code.
-    let reason: String = error.to_string().chars().take(60).collect();
-    CloseFrame { code, reason: reason.into() }
 }

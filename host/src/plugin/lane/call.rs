@@ -75,7 +75,9 @@ pub(super) async fn call(
             Err(error) => return failed(&version, job, error),
         };
         let Effects { outbox, writes, .. } = effects;
-        if outbox.is_empty() && writes.as_ref().is_none_or(Transaction::is_read_only) {
+        // With a journal, what was read may be taken back: the commit finds out.
+        let is_sure = bus.log().journal().is_none();
+        if outbox.is_empty() && writes.as_ref().is_none_or(|writes| is_sure && writes.is_read_only()) {
             return Ended::Nothing;
         }
         let events = outbox.into_iter().map(Arc::new).collect();

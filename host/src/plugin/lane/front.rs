@@ -2,7 +2,7 @@
 
 use super::worker::Lane;
 use crate::{
-    log::view::Question,
+    log::{Chunk, view::Question},
     plugin::{Kind, OnError, Version},
     question::Wanted,
 };
@@ -19,6 +19,12 @@ impl Lane {
             || filter.current().is_some_and(|version| is_filter(&version) && version.on_error() == OnError::Open)
     }
 
+    /// Which version of that filter is in service.
+    pub(super) fn front_generation(&self, version: &Version) -> Option<u64> {
+        let filter = self.plugins.get(version.manifest().filter.as_ref()?.as_str())?;
+        filter.active().map(|version| version.generation())
+    }
+
     /// The filter that the operator put before this handler.
     pub(super) fn front(&self, version: &Version) -> Option<Question> {
         let manifest = version.manifest();
@@ -27,5 +33,11 @@ impl Lane {
         self.questions
             .resolve_later(Wanted { plugin, params: manifest.filter_params.clone(), ..Wanted::default() })
             .ok()
+    }
+
+    /// Reads the chunk again.
+    pub(super) fn go_back(&mut self, chunk: &Chunk) {
+        let first = chunk.events().first().map_or(chunk.last(), |event| event.seq);
+        self.cursor = self.bus.log().cursor(first);
     }
 }

@@ -20,7 +20,7 @@ pub(super) struct Place {
     begun: u64,
     /// Up to here, events may have been handed to the plugin before the hub ended without a word.
     suspect: u64,
-    /// Events after `done` whose effects were committed before the hub ended.
+    /// Events after `done` that are done though the lane has yet to read them.
     ahead: BTreeSet<u64>,
 }
 
@@ -45,6 +45,11 @@ impl Place {
     /// Whether the effects of this event are committed already.
     pub(super) fn is_done(&self, seq: u64) -> bool {
         self.ahead.contains(&seq)
+    }
+
+    /// An event that the lane has yet to read is done.
+    pub(super) fn finished(&mut self, seq: u64) {
+        self.ahead.insert(seq);
     }
 
     /// The number of the attempt that handling it now would be, as far as is known.

@@ -14,7 +14,7 @@ use crate::{
     event::Event,
     log::{Chunk, Cursor, Step},
     plugin::{
-        Name, Start, Version,
+        Kind, Name, Start, Version,
         registry::{Plugin, Registry},
     },
     question::Questions,
@@ -47,7 +47,7 @@ pub(super) struct Lane {
     pub(super) plugins: Registry,
     changes: watch::Receiver<Arc<BTreeMap<Name, Arc<Plugin>>>>,
     pub(super) questions: Questions,
-    cursor: Cursor,
+    pub(super) cursor: Cursor,
     active: watch::Receiver<Option<Arc<Version>>>,
     pub(super) order: Order,
     calls: JoinSet<(Job, Settled)>,
@@ -106,7 +106,8 @@ impl Lane {
             self.ended(ended);
         }
         self.save(self.calls.is_empty()).await;
-        if self.plugin.gone().is_cancelled() {
+        // Or a filter has taken its place.
+        if self.plugin.gone().is_cancelled() || self.plugin.kind() == Some(Kind::Filter) {
             self.place.close().await;
         }
     }
@@ -168,7 +169,8 @@ impl Lane {
             let reading = !leaving && self.may_read(&version);
             self.show(reading);
             let near = self.cursor.position() - self.settled() <= FURTHEST;
-            let turn = !(self.more_retries && self.retries_next);
+            // What is to be tried again and what is new take turns; in an order, the older goes first.
+            let turn = !self.more_retries || (version.order_by().is_none() && !self.retries_next);
             let taking = reading && near && turn && self.held.has_room() && self.read_at.is_none();
             let due = self.later.peek().map(|Reverse((due, _))| *due).filter(|_| !leaving);
             let alarm = [due, self.read_at, self.flush_due()].into_iter().flatten().min();
@@ -176,7 +178,7 @@ impl Lane {
                 () = stop.cancelled() => return,
                 () = &mut draining, if open => open = false,
                 _ = self.active.changed() => {}
-                changed = self.changes.changed(), if !reading && !leaving => if changed.is_err() { return },
+                changed = self.changes.changed(), if !leaving => if changed.is_err() { return },
                 Some(ended) = self.calls.join_next() => self.ended(ended),
                 () = plugin.replayed(), if !leaving => self.more_retries = true,
                 () = sleep_until(alarm.unwrap_or_else(Instant::now)), if alarm.is_some() => self.wake().await,
@@ -221,14 +223,18 @@ impl Lane {
         };
         let mut events: Vec<Arc<Event>> = chunk.events().iter().filter(wanted).cloned().collect();
         if let Some(question) = self.front(version) {
+            let asked = self.front_generation(version);
             events = question.select(&events).await;
+            // It may have gone out of service before it was asked, or in between: then no answer was a no.
+            if !self.may_read(version) || self.front_generation(version) != asked {
+                return self.go_back(chunk);
+            }
         }
         if let Some(last) = events.last()
             && let Err(error) = self.place.begin(last.seq).await
         {
             tracing::warn!(plugin = &*self.name, %error, "the handler waits for the journal");
-            let first = chunk.events().first().map_or(chunk.last(), |event| event.seq);
-            self.cursor = self.bus.log().cursor(first);
+            self.go_back(chunk);
             self.read_at = Some(Instant::now() + PATIENCE);
             return;
         }
@@ -280,6 +286,8 @@ impl Lane {
             Settled::Dead => {
                 metrics.handler_errors.inc();
                 metrics.dead_letters.inc();
+                // It may have been replayed already, while it was still held.
+                self.more_retries |= self.flush.is_some();
             }
             Settled::Done => {}
         }
@@ -293,6 +301,10 @@ impl Lane {
     }
 
     fn let_go(&mut self, job: &Job) {
+        // A retry from before the start, or a replay: the cursor has yet to come by.
+        if job.event.seq >= self.cursor.position() {
+            self.place.finished(job.event.seq);
+        }
         self.held.remove(job.event.seq);
         self.order.done(job);
     }

@@ -22,6 +22,7 @@ use std::{
     panic::AssertUnwindSafe,
     path::PathBuf,
     sync::{Arc, PoisonError, Weak},
+    time::Duration,
 };
 use tokio::{
     sync::{mpsc, oneshot},
@@ -31,6 +32,9 @@ use tokio::{
 
 /// Plugins loaded at once: compiling takes a core each.
 const LOADS: usize = 2;
+
+/// When the directory could not be read, it is looked at again after this.
+const UNREADABLE: Duration = Duration::from_secs(1);
 
 pub(super) type Answer = oneshot::Sender<Result<(), CommandError>>;
 
@@ -83,6 +87,8 @@ pub(super) struct Actor {
     standings: BTreeMap<String, Standing>,
     save: Save,
     look_again: Option<Instant>,
+    /// The directory could be read once.
+    looked: bool,
     loaded: Option<oneshot::Sender<()>>,
 }
 
@@ -107,6 +113,7 @@ impl Actor {
             standings: standings.into_iter().map(|standing| (standing.plugin.clone(), standing)).collect(),
             save,
             look_again: None,
+            looked: false,
             loaded: Some(loaded),
         }
     }
@@ -117,7 +124,7 @@ impl Actor {
         self.look().await;
         loop {
             self.load_next();
-            if self.queue.is_empty() && self.loads.is_empty() && self.look_again.is_none() {
+            if self.looked && self.queue.is_empty() && self.loads.is_empty() && self.look_again.is_none() {
                 // The first look is done with: whoever waited for it can go on.
                 self.loaded.take().map(|loaded| loaded.send(()));
             }
@@ -128,7 +135,7 @@ impl Actor {
                     None => return,
                 },
                 Some(loaded) = self.loads.join_next() => if let Ok((plugin, result)) = loaded {
-                    self.loaded(&plugin, result);
+                    self.loaded(&plugin, result).await;
                 },
                 () = watcher.changed() => self.look().await,
                 () = sleep_until(alarm.unwrap_or_else(Instant::now)), if alarm.is_some() => {
@@ -149,10 +156,12 @@ impl Actor {
         let picture = match looked {
             Ok(Ok(picture)) => picture,
             Ok(Err(error)) => {
+                self.look_again_at(Instant::now() + UNREADABLE);
                 return tracing::warn!(%error, dir = %self.dir.display(), "cannot read the plugin directory");
             }
             Err(_) => return,
         };
+        self.looked = true;
         self.look_again = picture.look_again.map(|wait| Instant::now() + wait);
         self.note_refused(&picture);
         let is_missing = |name: &Name| !picture.plugins.contains_key(name) && !picture.unreadable.contains(name);
@@ -234,7 +243,7 @@ impl Actor {
         }
     }
 
-    fn loaded(&mut self, plugin: &Arc<Plugin>, result: Result<Arc<Version>, LoadError>) {
+    async fn loaded(&mut self, plugin: &Arc<Plugin>, result: Result<Arc<Version>, LoadError>) {
         let name = plugin.name();
         // Removed while it was loading; another of that name may be there.
         let Some(slot) = self.slots.get_mut(name).filter(|slot| Arc::ptr_eq(&slot.plugin, plugin)) else { return };
@@ -252,10 +261,14 @@ impl Actor {
                 Some(ChangeKind::Failed(error))
             }
         };
+        let record = slot.news();
         if let Some(change) = change {
             self.tell(name, change);
         }
         self.publish();
+        if let Some(record) = record {
+            (self.save)(record).await;
+        }
         for answer in answering {
             let _ = answer.send(error.clone().map_or(Ok(()), |error| Err(error.into())));
         }
@@ -264,6 +277,7 @@ impl Actor {
     fn remove(&mut self, name: &Name) {
         let Some(slot) = self.slots.remove(name) else { return };
         self.generations.insert(name.clone(), slot.generation);
+        self.standings.insert(name.to_string(), slot.left_behind());
         slot.plugin.activate(None, Terms::Regular);
         slot.plugin.gone().cancel();
         for answer in slot.waiting.into_iter().chain(slot.answering) {
@@ -315,11 +329,13 @@ impl Actor {
     ) -> Result<(), CommandError> {
         let slot = self.slots.get_mut(name).ok_or_else(|| CommandError::Unknown(name.to_string()))?;
         let change = change(slot)?;
-        let record = slot.record();
+        let record = slot.news();
         self.publish();
         self.tell(name, change);
         // Whoever asked is told once it will still be so after a restart.
-        (self.save)(record).await;
+        if let Some(record) = record {
+            (self.save)(record).await;
+        }
         Ok(())
     }
 

@@ -43,13 +43,23 @@ pub(super) struct Slot {
     pub(super) disabled: bool,
     /// What was left of its quarantine when the hub started; its first version is not called before that is over.
     sentence: Option<(DateTime<Utc>, Duration)>,
+    /// What was said last of how it stands.
+    saved: Option<Record>,
 }
 
 impl Slot {
     /// `before`: how it stood when the hub ended.
     pub(super) fn new(plugin: Plugin, generation: u64, before: Option<Standing>) -> Self {
         let until = before.as_ref().and_then(|before| DateTime::from_timestamp_millis(before.quarantined_until_ms?));
+        // None of it was ever said: as if it had been said that there is nothing to say.
+        let saved = before.is_none().then(|| Record::Standing {
+            plugin: plugin.name().as_str().into(),
+            disabled: false,
+            quarantines: 0,
+            quarantined_until_ms: None,
+        });
         Self {
+            saved,
             plugin: Arc::new(plugin),
             found: None,
             generation,
@@ -65,15 +75,22 @@ impl Slot {
         }
     }
 
-    /// What is to be known of it after a restart.
-    pub(super) fn record(&self) -> Record {
+    /// What is to be known of it after a restart, where that is not known yet.
+    pub(super) fn news(&mut self) -> Option<Record> {
         let until = self.plugin.standing().quarantined_until;
-        Record::Standing {
+        let record = Record::Standing {
             plugin: self.plugin.name().as_str().into(),
             disabled: self.disabled,
             quarantines: self.quarantines,
             quarantined_until_ms: until.map(|(_, until)| until.timestamp_millis()),
-        }
+        };
+        (self.saved.as_ref() != Some(&record)).then(|| self.saved.insert(record).clone())
+    }
+
+    /// What stays of it when its file goes: the operator's word, but no sentence of its faults.
+    pub(super) fn left_behind(&self) -> Standing {
+        let plugin = self.plugin.name().to_string();
+        Standing { plugin, disabled: self.disabled, quarantines: 0, quarantined_until_ms: None }
     }
 
     /// Puts a version that is ready in the place of the one before.
