@@ -5,8 +5,14 @@ use crate::{
     guests::probe,
     hub::{TestHub, until, within},
 };
-use busway::{config::Config, event::NewEvent, hub::Hub, journal::Select};
+use busway::{
+    config::Config,
+    event::{Event, NewEvent},
+    hub::Hub,
+    journal::{self, Change, JournalConfig, Select},
+};
 use serde_json::{Value, json};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use tempfile::tempdir;
 
 async fn durable() -> TestHub {
@@ -197,4 +203,28 @@ async fn what_fails_for_good_is_kept_as_a_dead_letter_and_holds_up_nobody() {
     let letter = serde_json::to_value(&letters.letters[0]).unwrap();
     assert_eq!((&letter["plugin"], &letter["event"]["type"]), (&json!("probe"), &json!("probe.trap")), "{letter}");
     assert_eq!(letter["sha256"], hub.get("/v1/plugins/probe").await.1["sha256"]);
+}
+
+/// The journal of a hub that was killed: far behind its events with its cursor, and one of them due again.
+#[tokio::test]
+async fn a_retry_far_ahead_of_the_cursor_is_handled_once() {
+    let dir = tempdir().unwrap();
+    let config = JournalConfig { dir: dir.path().join("data"), ..JournalConfig::default() };
+    let (mut opened, _) = journal::open(&config, (Duration::from_secs(1), 0), Arc::default()).unwrap();
+    let event = |seq| Arc::new(Event { seq, ..NewEvent::new("probe.count").admit().unwrap() });
+    let events: Vec<Arc<Event>> = (1..=3_000).map(event).collect();
+    let plugin: Arc<str> = "probe".into();
+    let changes = [
+        Change::Opened { plugin: plugin.clone(), done: 0 },
+        Change::Retry { plugin, seq: 2_900, attempt: 2, due_ms: 0, code: "trap" },
+    ];
+    opened.writer.commit(&events, &changes).unwrap();
+    drop(opened);
+    std::fs::create_dir(dir.path().join("plugins")).unwrap();
+    std::fs::write(dir.path().join("plugins/probe.wasm"), probe(1)).unwrap();
+    let hub = TestHub::durable(dir, |_| ()).await;
+    let handled = hub.events_of("probed.count", 3_000).await;
+    until(|| hub.plugins().get("probe").and_then(|plugin| plugin.done()) >= Some(6_000)).await;
+    let of: BTreeSet<u64> = handled.iter().map(|event| event["data"]["of"].as_u64().unwrap()).collect();
+    assert_eq!((of.len(), hub.events_of("probed.count", 3_000).await.len()), (3_000, 3_000), "each once");
 }
