@@ -228,3 +228,20 @@ async fn a_retry_far_ahead_of_the_cursor_is_handled_once() {
     let of: BTreeSet<u64> = handled.iter().map(|event| event["data"]["of"].as_u64().unwrap()).collect();
     assert_eq!((of.len(), hub.events_of("probed.count", 3_000).await.len()), (3_000, 3_000), "each once");
 }
+
+#[tokio::test]
+async fn dead_letters_are_bounded_and_the_newest_stay() {
+    let few = |config: &mut Config| config.journal.max_dead_letters = 3;
+    let hub = TestHub::durable(tempdir().unwrap(), few).await;
+    hub.install("probe", probe(1), "order_by = \"seq\"").await;
+    for _ in 0..5 {
+        hub.publish("probe.reject", json!(null)).await;
+    }
+    let told = hub.events_of("plugin.dead_letter", 5).await;
+    let select = Select { limit: 10, ..Select::default() };
+    let kept = hub.bus().log().journal().unwrap().letters(select).await.unwrap().letters;
+    let seqs: Vec<Value> = kept.iter().map(|letter| json!(letter.seq)).collect();
+    let newest: Vec<Value> = told[2..].iter().map(|event| event["data"]["seq"].clone()).collect();
+    assert_eq!(seqs, newest);
+    assert_eq!(hub.bus().metrics().dead_letters_retired.get(), 2);
+}

@@ -130,7 +130,7 @@ async fn everything(address: &str) -> Vec<Value> {
     loop {
         let page = get(address, &format!("/v1/events?from={next}&limit=1000")).await;
         assert!(page["missed"].is_null(), "{}", page["missed"]);
-        for event in page["events"].as_array().unwrap() {
+        for event in page["events"].as_array().unwrap_or_else(|| panic!("from {next}: {page}")) {
             to_handle += u64::from(event["type"] == "probe.count");
             handled += u64::from(event["type"] == "probed.count");
             all.push(event.clone());

@@ -26,6 +26,17 @@ pub(super) fn step(
     Ok(Some(last + 1))
 }
 
+/// Removes the oldest dead letters that are too many. By id, which grows by one: those that were purged count with them.
+pub(super) fn bound_dead_letters(connection: &Connection, journal: &Journal) -> rusqlite::Result<()> {
+    let most = journal.config().max_dead_letters;
+    if most > 0 {
+        let sql = "DELETE FROM dead_letters WHERE id <= (SELECT max(id) FROM dead_letters) - ?1";
+        let gone = connection.prepare_cached(sql)?.execute([i64::try_from(most).unwrap_or(i64::MAX)])?;
+        journal.shared.metrics.dead_letters_retired.add(gone as u64);
+    }
+    Ok(())
+}
+
 fn last_to_go(
     connection: &Connection,
     journal: &Journal,

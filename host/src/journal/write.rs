@@ -62,6 +62,9 @@ impl Writer {
                 mark::say_head(connection, head)?;
             }
             changes.iter().try_for_each(|change| change.write(connection))?;
+            if changes.iter().any(|change| matches!(change, Change::Dead(_))) {
+                retention::bound_dead_letters(connection, journal)?;
+            }
             // Twice what came in, so that it gets somewhere also while events come in.
             let last = events.last().map(|event| event.seq);
             retention::step(connection, journal, last, (events.len() * 2).clamp(32, retention::STEP))

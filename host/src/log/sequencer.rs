@@ -231,13 +231,16 @@ impl Round {
         metrics.events_accepted.add(self.events.len() as u64);
         let (seq, (events, bytes)) = (self.next - 1, self.taken);
         if !self.events.is_empty() || events > 0 {
-            let evicted = shared.tail.push(Batch::split(self.events, shared.tail.largest_batch()));
-            metrics.tail_evicted.add(evicted);
+            let batches = Batch::split(self.events, shared.tail.largest_batch());
+            let mut evicted = Vec::new();
             shared.head.send_modify(|head| {
+                // Under the head's lock: who has read an event and then asks for the head finds it behind neither.
+                evicted = shared.tail.push(batches);
                 head.seq = seq;
                 // Under the head's lock: who sees an empty queue sees the head that goes with it.
                 shared.queued.give_back(events, bytes);
             });
+            metrics.tail_evicted.add(evicted.iter().map(|batch| batch.events().len() as u64).sum());
         }
         // Acknowledged only now that consumers can see them. A publisher that has gone away does not matter.
         for (ack, seqs) in self.appended {

@@ -103,8 +103,9 @@ impl Tail {
         (self.max_events / 8).clamp(1, MAX_BATCH)
     }
 
-    /// Puts batches at the end and returns how many events had to go at the front.
-    pub(super) fn push(&self, batches: Vec<Arc<Batch>>) -> u64 {
+    /// Puts batches at the end and returns those that had to go at the front: thousands of events, perhaps, for the caller to
+    /// free where nobody waits for it.
+    pub(super) fn push(&self, batches: Vec<Arc<Batch>>) -> Vec<Arc<Batch>> {
         let mut evicted = Vec::new();
         let mut ring = self.ring();
         for batch in batches {
@@ -121,9 +122,7 @@ impl Tail {
                 evicted.push(oldest);
             }
         }
-        drop(ring);
-        // Freed outside the lock: it may be thousands of events.
-        evicted.iter().map(|batch| batch.events().len() as u64).sum()
+        evicted
     }
 
     pub(super) fn read(&self, seq: u64) -> Read {
@@ -169,7 +168,7 @@ mod tests {
     fn it_never_holds_more_than_its_bound() {
         let tail = Tail::new(10, usize::MAX, 0);
         let evicted = tail.push(Batch::split(events(1..=100), tail.largest_batch()));
-        assert_eq!((evicted, tail.oldest()), (90, 91));
+        assert_eq!((evicted.iter().map(|batch| batch.events().len()).sum::<usize>(), tail.oldest()), (90, 91));
         assert!(matches!(tail.read(90), Read::Evicted(91)));
         assert!(matches!(tail.read(101), Read::AtHead));
         let Read::Batch(batch) = tail.read(95) else { panic!("95 is there") };
