@@ -4,7 +4,7 @@
 //!
 //! One [`Writer`], which the sequencer owns, writes; any number of readers read at once (write-ahead log,
 //! <https://sqlite.org/wal.html>). Knows what an event is and nothing of who publishes or handles it. Start reading at
-//! [`open`], then `journal/write.rs`.
+//! [`open()`], then `journal/write.rs`.
 
 mod change;
 mod checkpoint;
