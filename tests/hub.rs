@@ -36,6 +36,7 @@ impl TestHub {
         config.http.listen = SocketAddr::from(([127, 0, 0, 1], 0));
         config.plugins.dir = dir.path().join("plugins");
         config.journal.dir = dir.path().join("data");
+        // Set, every test has a journal: those that fail then are about what only memory forgets.
         config.journal.memory = std::env::var_os("BUSWAY_TEST_JOURNAL").is_none();
         change(&mut config);
         let hub = Hub::start(config).await.unwrap();

@@ -2,7 +2,7 @@
 
 use crate::{
     client::Client,
-    guests::probe,
+    guests::{guest, probe},
     hub::{TestHub, until, within},
 };
 use busway::{
@@ -244,4 +244,61 @@ async fn dead_letters_are_bounded_and_the_newest_stay() {
     let newest: Vec<Value> = told[2..].iter().map(|event| event["data"]["seq"].clone()).collect();
     assert_eq!(seqs, newest);
     assert_eq!(hub.bus().metrics().dead_letters_retired.get(), 2);
+}
+
+#[tokio::test]
+async fn retention_by_age_removes_what_is_older() {
+    let hub = TestHub::durable(tempdir().unwrap(), |config| config.journal.max_age_s = 1).await;
+    for index in 1..=100 {
+        hub.publish("n", json!(index)).await;
+    }
+    // The last stays: it says where the numbering is.
+    until(|| hub.bus().log().oldest() == 100).await;
+    assert_eq!(hub.publish("n", json!(101)).await, 101);
+}
+
+#[tokio::test]
+async fn retention_by_bytes_keeps_the_newest_that_fit() {
+    let small = |config: &mut Config| config.journal.max_bytes = 1 << 20;
+    let hub = TestHub::durable(tempdir().unwrap(), small).await;
+    for _ in 0..50 {
+        let events = vec![NewEvent::new("n").data("x".repeat(1_000)).unwrap(); 100];
+        hub.bus().publish_all(events).await.unwrap();
+    }
+    until(|| hub.bus().log().oldest() > 4_000).await;
+    let (oldest, head) = (hub.bus().log().oldest(), hub.bus().log().head());
+    assert_eq!((hub.bus().metrics().journal_retired.get(), head), (oldest - 1, 5_000));
+    assert!(head - oldest > 500, "a mebibyte holds hundreds of a kilobyte each, {} are left", head - oldest);
+}
+
+#[tokio::test]
+async fn after_the_dedup_window_the_same_id_is_another_event() {
+    for memory in [true, false] {
+        let short = |config: &mut Config| {
+            config.journal.memory = memory;
+            config.log.dedup_window_s = 1.try_into().unwrap();
+        };
+        let hub = TestHub::in_dir(tempdir().unwrap(), short).await;
+        let event = || NewEvent::new("a").event_id("1").source("s");
+        let first = hub.bus().publish(event()).await.unwrap();
+        let again = hub.bus().publish(event()).await.unwrap();
+        assert_eq!((again.seq, again.duplicate), (first.seq, true));
+        within(async { while hub.bus().publish(event()).await.unwrap().duplicate {} }).await;
+        let seqs: Vec<Value> = hub.events_of("a", 2).await.iter().map(|event| event["seq"].clone()).collect();
+        assert_eq!(seqs.len(), 2);
+    }
+}
+
+#[tokio::test]
+async fn what_comes_while_the_filter_before_a_handler_is_out_of_service_waits_for_it() {
+    let hub = durable().await;
+    hub.install("urgent-only", guest("urgent-only"), "").await;
+    hub.install("probe", probe(1), "filter = \"urgent-only\"").await;
+    let urgent = || NewEvent::new("probe.count").tag("urgent");
+    hub.bus().publish(urgent()).await.unwrap();
+    hub.events_of("probed.count", 1).await;
+    assert_eq!(hub.post("/v1/plugins/urgent-only/disable", &json!({})).await.0, 200);
+    hub.bus().publish(urgent()).await.unwrap();
+    assert_eq!(hub.post("/v1/plugins/urgent-only/enable", &json!({})).await.0, 200);
+    hub.events_of("probed.count", 2).await;
 }

@@ -2,7 +2,7 @@
 //! such a copy never quite gets to the end, so the writer itself does the short rest now and then: only then does the log
 //! written ahead begin anew instead of growing (<https://sqlite.org/wal.html#avoiding_excessively_large_wal_files>).
 
-use super::{Shared, schema, write::classify};
+use super::{Shared, schema};
 use rusqlite::Connection;
 use std::{
     io,
@@ -64,13 +64,14 @@ impl Checkpointer {
     }
 
     /// The writer's part, between two rounds.
-    pub(super) fn finish(&self, connection: &Connection) {
-        if self.pages.load(Relaxed) > LONG {
-            // Whatever goes wrong, the thread finds it too, and says it.
-            let _ = checkpoint(connection, &self.pages);
-            self.pages.store(0, Relaxed);
-            self.copied(true);
+    pub(super) fn finish(&self, connection: &Connection) -> rusqlite::Result<()> {
+        if self.pages.load(Relaxed) <= LONG {
+            return Ok(());
         }
+        let result = checkpoint(connection, &self.pages);
+        self.pages.store(0, Relaxed);
+        self.copied(true);
+        result
     }
 }
 
@@ -81,8 +82,7 @@ fn run(connection: &Connection, asked: &Receiver<()>, shared: &Weak<Shared>, pag
         if let Err(error) = result
             && let Some(shared) = shared.upgrade()
         {
-            shared.metrics.journal_errors.inc();
-            shared.report(classify(&error));
+            shared.fault(&error);
         }
     }
 }

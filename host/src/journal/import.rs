@@ -12,7 +12,7 @@ use super::{
     write::classify,
 };
 use crate::event::{Event, EventError, NewEvent};
-use rusqlite::{Connection, params};
+use rusqlite::Connection;
 use serde::Deserialize;
 use std::{path::Path, path::PathBuf, sync::Arc};
 use uuid::Uuid;
@@ -111,8 +111,8 @@ impl Importer {
         }
         let importer = Self { connection, first: None, last: 0, events: 0, bytes: 0, finished: false, _lock: lock };
         importer.connection.execute_batch("BEGIN IMMEDIATE; DELETE FROM events")?;
-        importer.set(MARK, "yes")?;
-        importer.set("epoch", &Uuid::now_v7().to_string())?;
+        mark::set(&importer.connection, MARK, "yes")?;
+        mark::set(&importer.connection, "epoch", Uuid::now_v7().to_string())?;
         importer.connection.execute_batch("COMMIT")?;
         Ok(importer)
     }
@@ -155,8 +155,7 @@ impl Importer {
             self.connection.execute_batch("BEGIN IMMEDIATE")?;
         }
         if let Some(first) = self.first {
-            let sql = "INSERT OR REPLACE INTO meta (key, value) VALUES ('oldest', ?1)";
-            self.connection.execute(sql, [first as i64])?;
+            mark::set(&self.connection, "oldest", first as i64)?;
         }
         self.connection.execute("DELETE FROM meta WHERE key = ?1", [MARK])?;
         self.commit()?;
@@ -164,11 +163,6 @@ impl Importer {
         self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
         self.finished = true;
         Ok(())
-    }
-
-    fn set(&self, key: &str, value: &str) -> rusqlite::Result<()> {
-        let sql = "INSERT OR REPLACE INTO meta (key, value) VALUES (?1, ?2)";
-        self.connection.execute(sql, params![key, value]).map(drop)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::{Sync, wal::Tail};
 use crc32fast::hash;
-use rusqlite::{Connection, Error, OptionalExtension, ffi, params};
+use rusqlite::{Connection, Error, OptionalExtension, ToSql, ffi, params};
 use uuid::Uuid;
 
 /// What is on disk before anything is acknowledged: without it the next start could not know what was lost.
@@ -43,7 +43,7 @@ impl Mark {
     /// happened before this start: a process that was killed may have left what was never synced, and a sync that failed
     /// what the system holds for written and the disk does not have.
     pub(super) fn write(&self, connection: &Connection) -> rusqlite::Result<()> {
-        set(connection, "epoch", &self.epoch.to_string())?;
+        set(connection, "epoch", self.epoch.to_string())?;
         set(connection, "open", &self.open)?;
         say_head(connection, self.head)?;
         let (busy, frames, copied) = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| {
@@ -67,7 +67,7 @@ pub(super) fn close(connection: &Connection, head: u64) -> rusqlite::Result<()> 
 /// still holds has a witness of its own; and in the end.
 pub(super) fn say_head(connection: &Connection, head: u64) -> rusqlite::Result<()> {
     let text = head.to_string();
-    set(connection, "head", &format!("{text} {:08x}", hash(text.as_bytes())))
+    set(connection, "head", format!("{text} {:08x}", hash(text.as_bytes())))
 }
 
 /// What was said last; none if that is damaged itself.
@@ -82,7 +82,8 @@ pub(super) fn get(connection: &Connection, key: &str) -> rusqlite::Result<Option
     connection.query_row("SELECT value FROM meta WHERE key = ?1", [key], |row| row.get(0)).optional()
 }
 
-fn set(connection: &Connection, key: &str, value: &str) -> rusqlite::Result<()> {
+/// Keeps a value under a key of `meta`.
+pub(super) fn set(connection: &Connection, key: &str, value: impl ToSql) -> rusqlite::Result<()> {
     let sql = "INSERT INTO meta (key, value) VALUES (?1, ?2) ON CONFLICT DO UPDATE SET value = excluded.value";
     connection.prepare_cached(sql)?.execute(params![key, value]).map(drop)
 }

@@ -1,6 +1,6 @@
 //! What goes: the oldest events, by age, number and bytes, in steps small enough that no round waits for one.
 
-use super::{Journal, change::now_ms};
+use super::{Journal, change::now_ms, mark};
 use rusqlite::{Connection, OptionalExtension, params};
 
 /// Most events that one step removes.
@@ -20,21 +20,20 @@ pub(super) fn step(
 ) -> rusqlite::Result<Option<u64>> {
     let Some(last) = last_to_go(connection, journal, head, most)? else { return Ok(None) };
     connection.prepare_cached("DELETE FROM events WHERE seq <= ?1")?.execute([last as i64])?;
-    let sql = "INSERT INTO meta (key, value) VALUES ('oldest', ?1) ON CONFLICT DO UPDATE SET value = excluded.value";
-    connection.prepare_cached(sql)?.execute([last as i64 + 1])?;
-    journal.shared.metrics.journal_retired.add(last + 1 - journal.oldest());
+    mark::set(connection, "oldest", last as i64 + 1)?;
     Ok(Some(last + 1))
 }
 
-/// Removes the oldest dead letters that are too many. By id, which grows by one: those that were purged count with them.
-pub(super) fn bound_dead_letters(connection: &Connection, journal: &Journal) -> rusqlite::Result<()> {
+/// Removes the oldest dead letters that are too many, and gives how many went. By id, which grows by one: those that were
+/// purged count with them.
+pub(super) fn bound_dead_letters(connection: &Connection, journal: &Journal) -> rusqlite::Result<u64> {
     let most = journal.config().max_dead_letters;
-    if most > 0 {
-        let sql = "DELETE FROM dead_letters WHERE id <= (SELECT max(id) FROM dead_letters) - ?1";
-        let gone = connection.prepare_cached(sql)?.execute([i64::try_from(most).unwrap_or(i64::MAX)])?;
-        journal.shared.metrics.dead_letters_retired.add(gone as u64);
+    if most == 0 {
+        return Ok(0);
     }
-    Ok(())
+    let sql = "DELETE FROM dead_letters WHERE id <= (SELECT max(id) FROM dead_letters) - ?1";
+    let gone = connection.prepare_cached(sql)?.execute([i64::try_from(most).unwrap_or(i64::MAX)])?;
+    Ok(gone as u64)
 }
 
 fn last_to_go(

@@ -60,7 +60,6 @@ const MIGRATIONS: &[&str] = &["
         died_ms INTEGER NOT NULL,
         event TEXT NOT NULL
     ) STRICT;
-    CREATE INDEX dead_letters_by_plugin ON dead_letters (plugin, id);
     CREATE TABLE kv (
         plugin TEXT NOT NULL,
         key TEXT NOT NULL,

@@ -56,6 +56,7 @@ impl Writer {
         }
         let head = events.last().map_or(self.head, |event| event.seq);
         let say_head = self.checkpointer.has_copied();
+        let mut letters_gone = 0;
         let written = self.transact(|connection, journal| {
             row::insert(connection, events, now_ms())?;
             if say_head {
@@ -63,7 +64,7 @@ impl Writer {
             }
             changes.iter().try_for_each(|change| change.write(connection))?;
             if changes.iter().any(|change| matches!(change, Change::Dead(_))) {
-                retention::bound_dead_letters(connection, journal)?;
+                letters_gone = retention::bound_dead_letters(connection, journal)?;
             }
             // Twice what came in, so that it gets somewhere also while events come in.
             let last = events.last().map(|event| event.seq);
@@ -73,31 +74,31 @@ impl Writer {
             self.checkpointer.copied(say_head);
             return Err(error);
         }
+        self.journal.shared.metrics.dead_letters_retired.add(letters_gone);
         self.head = head;
         self.bytes += events.iter().map(|event| event.weight()).sum::<usize>() + changes.len() * 128 + ROUND_BYTES;
         if self.bytes > CHECKPOINT_BYTES {
             self.bytes = 0;
             self.checkpointer.ask();
         }
-        self.checkpointer.finish(&self.connection);
+        if let Err(error) = self.checkpointer.finish(&self.connection) {
+            self.journal.shared.fault(&error);
+        }
         Ok(())
     }
 
     /// What can wait until there is time: retention, and whether what failed works again, which nobody would find out who
-    /// publishes only where it does. Returns whether there is more to do.
-    pub fn tidy(&mut self) -> bool {
-        let before = self.journal.oldest();
+    /// publishes only where it does. What fails is said to everybody and found again by the next round.
+    pub fn tidy(&mut self) {
         if self.journal.shared.trouble.borrow().is_some() {
             let head = self.head;
             if self.transact(|connection, _| mark::say_head(connection, head).map(|()| None)).is_err() {
-                return false;
+                return;
             }
         }
-        if !retention::is_due(&self.connection, &self.journal) {
-            return false;
+        if retention::is_due(&self.connection, &self.journal) {
+            let _ = self.transact(|connection, journal| retention::step(connection, journal, None, retention::STEP));
         }
-        let result = self.transact(|connection, journal| retention::step(connection, journal, None, retention::STEP));
-        result.is_ok() && self.journal.oldest() > before
     }
 
     fn transact(
@@ -123,7 +124,8 @@ impl Writer {
         match result {
             Ok(oldest) => {
                 if let Some(oldest) = oldest {
-                    shared.oldest.store(oldest, Relaxed);
+                    let before = shared.oldest.swap(oldest, Relaxed);
+                    shared.metrics.journal_retired.add(oldest - before);
                 }
                 shared.metrics.journal_commits.inc();
                 shared.metrics.journal_commit_us.record(begun.elapsed().as_micros() as u64);
@@ -139,26 +141,26 @@ impl Writer {
                 {
                     tracing::error!(%error, "cannot roll back");
                 }
-                let error = classify(&error);
-                shared.metrics.journal_errors.inc();
-                shared.report(error.clone());
-                Err(error)
+                Err(shared.fault(&error))
             }
         }
     }
 }
 
 impl super::Shared {
-    /// Tells everybody, and the operator once.
-    pub(super) fn report(&self, error: WriteError) {
+    /// Counts what failed and tells everybody what it means, the operator once.
+    pub(super) fn fault(&self, error: &Error) -> WriteError {
+        let error = classify(error);
+        self.metrics.journal_errors.inc();
         self.trouble.send_if_modified(|trouble| {
             let news = trouble.as_ref() != Some(&error) && !matches!(trouble, Some(WriteError::ReadOnly(_)));
             if news {
                 tracing::error!(code = error.code(), %error, dir = %self.config.dir.display(), "journal");
-                *trouble = Some(error);
+                *trouble = Some(error.clone());
             }
             news
         });
+        error
     }
 }
 

@@ -8,7 +8,8 @@ use std::{num::NonZero, time::Duration};
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LogConfig {
-    /// Most events that the tail holds; a consumer that falls further behind gets a gap.
+    /// Most events that the tail holds; a consumer that falls further behind reads from the journal, or in
+    /// memory gets a gap.
     pub buffer_size: NonZero<usize>,
     /// Most bytes of events that the tail holds (the newest batch always stays).
     pub buffer_bytes: usize,

@@ -104,7 +104,7 @@ impl Cursor {
                 return Some(self.gap(oldest - 1));
             }
             let reading = self.reading.get_or_insert_with(|| {
-                let from = self.next;
+                let (journal, from) = (journal.clone(), self.next);
                 AbortOnDropHandle::new(tokio::spawn(async move { journal.events(from, tail_begins - 1).await }))
             });
             let found = reading.await;
@@ -112,8 +112,7 @@ impl Cursor {
             match found {
                 Ok(Found::Events(events)) => return Some(self.take(Batch::of(events))),
                 // Retention was faster.
-                Ok(Found::Damaged(_))
-                    if self.shared.journal.as_ref().is_some_and(|journal| journal.oldest() > self.next) => {}
+                Ok(Found::Damaged(_)) if journal.oldest() > self.next => {}
                 Ok(Found::Damaged(span)) => return Some(self.gap(span.to)),
                 // The runtime ends, and with it whoever asked.
                 Err(_) => return None,

@@ -47,12 +47,13 @@ impl Lane {
 
     /// Retention, or damage, has taken an event that was to be tried again.
     async fn bury_gone(&self, seq: u64, attempt: u32) -> anyhow::Result<()> {
-        self.bus.metrics().dead_letters.inc();
         let message = "the event is no longer in the journal".to_owned();
         tracing::warn!(plugin = &*self.name, seq, message, "dead letter");
         let (plugin, code, attempts) = (self.name.clone(), "gone", attempt - 1);
         let letter = DeadLetter { plugin, seq, code, message, attempts, version: None, event: "null".into() };
         let done = Change::Done { plugin: self.name.clone(), seq };
-        Ok(self.bus.log().record(Vec::new(), vec![Change::Dead(Box::new(letter)), done]).await?)
+        self.bus.log().record(Vec::new(), vec![Change::Dead(Box::new(letter)), done]).await?;
+        self.bus.metrics().dead_letters.inc();
+        Ok(())
     }
 }

@@ -12,9 +12,6 @@ use chrono::Utc;
 use serde_json::json;
 use std::{sync::Arc, time::Duration};
 
-/// After the journal could not be written.
-const PATIENCE: Duration = Duration::from_secs(1);
-
 /// What the lane does with an event after an attempt.
 #[derive(Debug)]
 pub(super) enum Settled {
@@ -24,9 +21,7 @@ pub(super) enum Settled {
         pause: Duration,
     },
     /// The same try again: it left no trace, because the journal could not be written.
-    Postponed {
-        pause: Duration,
-    },
+    Postponed,
     Dead,
 }
 
@@ -35,7 +30,7 @@ pub(super) async fn settle(bus: &Bus, plugin: &Arc<str>, job: &Job, ended: Ended
     let (log, seq) = (bus.log(), job.event.seq);
     let (result, settled) = match ended {
         Ended::Committed => return Settled::Done,
-        Ended::Postponed => return Settled::Postponed { pause: PATIENCE },
+        Ended::Postponed => return Settled::Postponed,
         Ended::Nothing if job.recorded => {
             (log.record(Vec::new(), vec![Change::Done { plugin: plugin.clone(), seq }]).await, Settled::Done)
         }
@@ -54,7 +49,7 @@ pub(super) async fn settle(bus: &Bus, plugin: &Arc<str>, job: &Job, ended: Ended
         Ok(()) | Err(CommitError::Stopped) => settled,
         Err(error) => {
             tracing::warn!(plugin = &**plugin, seq, %error, "to be handled again");
-            Settled::Postponed { pause: PATIENCE }
+            Settled::Postponed
         }
     }
 }

@@ -271,7 +271,7 @@ impl Lane {
         let Ok((job, settled)) = ended else { return };
         let metrics = self.bus.metrics();
         match settled {
-            Settled::Postponed { pause } => return self.wait(Instant::now() + pause, job),
+            Settled::Postponed => return self.wait(Instant::now() + PATIENCE, job),
             Settled::Again { pause } => {
                 metrics.events_processed.inc();
                 metrics.handler_errors.inc();
