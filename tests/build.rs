@@ -1,5 +1,5 @@
 //! Builds the guests that the tests load, with a target directory of their own, so that this build of cargo does not wait for
-//! the one that runs it; and the disk that fails when it is told to.
+//! the one that runs it; the disk that fails when it is told to; and the kernel that has no Landlock.
 
 use std::{
     env,
@@ -39,22 +39,24 @@ fn main() {
     let status = cargo.status().expect("cargo runs");
     assert!(status.success(), "the guests do not build: is the target there? `rustup target add wasm32-wasip2`");
     let built = target.join("wasm32-wasip2/guest");
-    faulty_disk(&root, &out);
+    let fixtures = root.join("tests/fixtures");
+    // A library to be loaded into the program.
+    let faulty_disk = ["-shared", "-fPIC", "-ldl"];
+    compile(&fixtures.join("faultfs.c"), &out.join("faultfs.so"), "FAULTFS", &faulty_disk);
+    compile(&fixtures.join("without-landlock.c"), &out.join("without-landlock"), "WITHOUT_LANDLOCK", &[]);
     println!("cargo:rustc-env=TARGET_DIR={}", shared.display());
     println!("cargo:rustc-env=GUESTS={}", built.canonicalize().expect("it was just made").display());
 }
 
-/// A library to be loaded into the program. There is a C compiler: SQLite was built with it.
-fn faulty_disk(root: &Path, out: &Path) {
-    let source = root.join("tests/fixtures/faultfs.c");
-    let library = out.join("faultfs.so");
+/// There is a C compiler: SQLite was built with it. The tests find what it made under `name`.
+fn compile(source: &Path, made: &Path, name: &str, options: &[&str]) {
     println!("cargo:rerun-if-changed={}", source.display());
     println!("cargo:rerun-if-env-changed=CC");
     // It may be more than a name: `ccache cc`.
     let compiler = env::var("CC").unwrap_or_else(|_| "cc".into());
     let mut words = compiler.split_whitespace();
     let mut cc = Command::new(words.next().unwrap_or("cc"));
-    cc.args(words).args(["-shared", "-fPIC", "-O1", "-Wall", "-o"]).arg(&library).arg(&source).arg("-ldl");
+    cc.args(words).args(["-O1", "-Wall", "-o"]).arg(made).arg(source).args(options);
     assert!(cc.status().expect("there is a C compiler").success(), "{cc:?}");
-    println!("cargo:rustc-env=FAULTFS={}", library.display());
+    println!("cargo:rustc-env={name}={}", made.display());
 }

@@ -49,16 +49,21 @@ pub fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-struct Serving {
-    child: Child,
-    address: String,
+pub struct Serving {
+    pub child: Child,
+    pub address: String,
     said: tokio::io::Lines<BufReader<tokio::process::ChildStderr>>,
 }
 
 impl Serving {
     async fn start(dir: &Path, args: &[&str]) -> Self {
         let args = [&["serve", "--memory", "--listen", "127.0.0.1:0"], args].concat();
-        let mut child = busway().args(args).arg("--plugins").arg(dir).spawn().unwrap();
+        Self::of(busway().args(args).arg("--plugins").arg(dir)).await
+    }
+
+    /// Waits until it listens.
+    pub async fn of(command: &mut Command) -> Self {
+        let mut child = command.spawn().unwrap();
         let said = BufReader::new(child.stderr.take().unwrap()).lines();
         let mut serving = Self { child, address: String::new(), said };
         let line = serving.until_said("listening on http://").await;
@@ -66,7 +71,7 @@ impl Serving {
         serving
     }
 
-    async fn until_said(&mut self, text: &str) -> String {
+    pub async fn until_said(&mut self, text: &str) -> String {
         within(async {
             loop {
                 let line = self.said.next_line().await.unwrap().expect("it has not ended");
@@ -78,7 +83,7 @@ impl Serving {
         .await
     }
 
-    async fn signal(&self, name: &str) {
+    pub async fn signal(&self, name: &str) {
         let pid = self.child.id().unwrap().to_string();
         assert!(Command::new("kill").args(["-s", name, &pid]).status().await.unwrap().success());
     }

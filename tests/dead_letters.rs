@@ -2,10 +2,11 @@
 
 use crate::{
     guests::probe,
-    hub::{TestHub, until, within},
+    hub::{TestHub, until},
 };
+use busway::event::NewEvent;
 use serde_json::{Value, json};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use tempfile::tempdir;
 
 const ONE_TRY: &str = "[retry]\nattempts = 1\n";
@@ -41,11 +42,6 @@ impl TestHub {
         let (status, answer) = self.post("/v1/dead-letters/replay", &which).await;
         assert_eq!(status, 200, "{answer}");
         answer
-    }
-
-    async fn delete(&self, path: &str) -> (u16, Value) {
-        let response = within(self.http.delete(self.url(path)).send()).await.unwrap();
-        (response.status().as_u16(), response.json().await.unwrap())
     }
 
     /// What the journal still has for the plugin to try again.
@@ -184,18 +180,52 @@ async fn replayed_letters_keep_the_order_of_their_lane() {
     assert_eq!(causes, ["0", "1", "2", "3", "4", "5", "6"]);
 }
 
+/// More keys fail than a lane holds at once: it waits for room, and nothing overtakes.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ordered_lane_with_more_retries_than_it_holds_loses_and_reorders_nothing() {
+    let hub = TestHub::durable(tempdir().unwrap(), |_| ()).await;
+    let manifest = "order_by = \"source\"\nconcurrency = 4\n[retry]\nattempts = 3\n";
+    hub.install("probe", probe(1), manifest).await;
+    const KEYS: usize = 1_500;
+    for event_type in ["probe.retry", "probe.echo"] {
+        let of_key = |key: usize| {
+            NewEvent::new(event_type).source(format!("s{key}")).event_id(format!("{event_type} {key}")).data(2).unwrap()
+        };
+        let events: Vec<NewEvent> = (0..KEYS).map(of_key).collect();
+        for chunk in events.chunks(500) {
+            hub.bus().publish_all(chunk.to_vec()).await.unwrap();
+        }
+    }
+    until(|| hub.bus().metrics().handler_retries.get() >= 1_024).await;
+    let hub = hub.restart().await;
+    let echoes = hub.events_of("probed.echo", KEYS).await;
+    let retried = hub.events_of("probed.retry", KEYS).await;
+    assert_eq!((echoes.len(), retried.len()), (KEYS, KEYS));
+    let by_cause = |events: &[Value]| -> HashMap<String, u64> {
+        let of = |event: &Value| {
+            (event["metadata"]["causation_id"].as_str().unwrap().into(), event["seq"].as_u64().unwrap())
+        };
+        events.iter().map(of).collect()
+    };
+    let (echoes, retried) = (by_cause(&echoes), by_cause(&retried));
+    for key in 0..KEYS {
+        let [first, second] = [retried[&format!("probe.retry {key}")], echoes[&format!("probe.echo {key}")]];
+        assert!(first < second, "s{key}: the second was handled before the first");
+    }
+}
+
 /// More than a lane holds at once.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_letter_of_a_large_replay_is_handled_while_new_events_come_in() {
     let hub = strict("").await;
     let many = 2_500;
     for _ in 0..many {
-        hub.bus().try_publish(busway::event::NewEvent::new("probe.reject")).unwrap();
+        hub.bus().try_publish(NewEvent::new("probe.reject")).unwrap();
     }
     hub.letters_until(many).await;
     assert_eq!(hub.replay(json!({"all": true})).await["replayed"], many);
     for _ in 0..many {
-        hub.bus().try_publish(busway::event::NewEvent::new("probe.reject")).unwrap();
+        hub.bus().try_publish(NewEvent::new("probe.reject")).unwrap();
     }
     hub.letters_until(3 * many).await;
     assert_eq!(hub.retries().await, 0);
@@ -275,4 +305,16 @@ async fn the_journal_says_where_it_is_and_what_it_holds() {
     assert_eq!(journal["epoch"], json!(hub.bus().log().epoch()));
     assert_eq!(journal["dir"], json!(hub.dir.path().join("data")));
     assert!(journal["bytes"].as_u64().unwrap() > 8_192 && journal.get("trouble").is_none(), "{journal}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handler_whose_last_call_died_while_it_was_out_of_service_goes_on_when_it_is_back() {
+    let hub = strict("limits.deadline = \"500ms\"\nlimits.fuel = 1_000_000_000_000\n").await;
+    hub.publish("probe.spin", json!(null)).await;
+    until(|| hub.bus().metrics().active_handlers.get() == 1).await;
+    assert_eq!(hub.post("/v1/plugins/probe/disable", &json!({})).await.0, 200);
+    hub.letters_until(1).await;
+    assert_eq!(hub.post("/v1/plugins/probe/enable", &json!({})).await.0, 200);
+    hub.publish("probe.echo", json!(null)).await;
+    hub.events_until(|events| events.iter().any(|event| event["type"] == "probed.echo")).await;
 }

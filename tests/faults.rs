@@ -7,6 +7,6 @@ mod flips;
 mod kept;
 mod lock;
 mod program;
-mod random;
+pub mod random;
 mod trace;
 mod wal;

@@ -1,8 +1,8 @@
 //! A hub of a test's own, on port 0 and a plugin directory that goes with it.
 
-use busway::{config::Config, event::NewEvent, hub::Hub};
+use busway::{config::Config, event::NewEvent, hub::Hub, plugin::Compiler};
 use serde_json::{Value, json};
-use std::{net::SocketAddr, ops::Deref, time::Duration};
+use std::{net::SocketAddr, ops::Deref, path::Path, time::Duration};
 use tempfile::TempDir;
 
 /// How long a condition may take to come true before a test fails: far longer than it ever does.
@@ -36,6 +36,9 @@ impl TestHub {
         config.http.listen = SocketAddr::from(([127, 0, 0, 1], 0));
         config.plugins.dir = dir.path().join("plugins");
         config.journal.dir = dir.path().join("data");
+        // As the program does it: in another process, and what another test compiled is not compiled again.
+        config.plugins.compiler = Compiler::Child(env!("CARGO_BIN_EXE_busway-under-test").into());
+        config.plugins.cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("compiled");
         // Set, every test has a journal: those that fail then are about what only memory forgets.
         config.journal.memory = std::env::var_os("BUSWAY_TEST_JOURNAL").is_none();
         change(&mut config);
@@ -75,6 +78,14 @@ impl TestHub {
 
     pub async fn post(&self, path: &str, body: &Value) -> (u16, Value) {
         answer(self.http.post(self.url(path)).json(body)).await
+    }
+
+    pub async fn put_json(&self, path: &str, body: &Value) -> (u16, Value) {
+        answer(self.http.put(self.url(path)).json(body)).await
+    }
+
+    pub async fn delete(&self, path: &str) -> (u16, Value) {
+        answer(self.http.delete(self.url(path))).await
     }
 
     pub async fn post_text(&self, path: &str, body: impl Into<reqwest::Body>) -> (u16, Value) {

@@ -12,7 +12,11 @@ use busway::{
     journal::{self, Change, JournalConfig, Select},
 };
 use serde_json::{Value, json};
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use tempfile::tempdir;
 
 async fn durable() -> TestHub {
@@ -286,6 +290,25 @@ async fn after_the_dedup_window_the_same_id_is_another_event() {
         within(async { while hub.bus().publish(event()).await.unwrap().duplicate {} }).await;
         let seqs: Vec<Value> = hub.events_of("a", 2).await.iter().map(|event| event["seq"].clone()).collect();
         assert_eq!(seqs.len(), 2);
+    }
+}
+
+/// Nothing is forgotten by the way, since nothing is on its way.
+#[tokio::test]
+async fn the_dedup_window_passes_also_while_nobody_publishes() {
+    for memory in [true, false] {
+        let window = Duration::from_secs(1);
+        let short = |config: &mut Config| {
+            config.journal.memory = memory;
+            config.log.dedup_window_s = 1.try_into().unwrap();
+        };
+        let hub = TestHub::in_dir(tempdir().unwrap(), short).await;
+        let event = || NewEvent::new("a").event_id("1").source("s");
+        let first = hub.bus().publish(event()).await.unwrap();
+        let published = Instant::now();
+        until(|| published.elapsed() >= window).await;
+        let second = hub.bus().publish(event()).await.unwrap();
+        assert_eq!((first.duplicate, second.duplicate), (false, false));
     }
 }
 

@@ -1,20 +1,32 @@
 //! What Busway promises, tested on the real parts: a hub on a port of its own, real sockets, real components. A test waits for
 //! conditions, never for time to pass; its name is the promise.
 
+mod authoring;
 mod bus;
+mod capabilities;
 mod cli;
 mod client;
+mod confine;
+mod conformance;
+mod contract;
 mod cursors;
 mod dead_letters;
 mod faults;
+mod files;
 mod guests;
+mod hostile;
 mod http;
 mod hub;
 mod invariants;
 mod journal;
+mod limits;
+mod loops;
+mod plugin_faults;
 mod plugins;
 mod praxis;
 mod properties;
+mod random_components;
+mod shadow;
 mod tidy;
 mod tools;
 mod torture;

@@ -453,13 +453,13 @@ async fn a_revoked_grant_does_not_come_back_with_a_fault_or_a_rollback() {
     hub.plugin_until("probe", |status| status["generation"] == 2).await;
     hub.put("probe.toml", "retry = { attempts = 1 }\n[grants]\nkv = false");
     let status = hub.plugin_until("probe", |status| status["generation"] == 3).await;
-    assert_eq!(status["granted"], json!([]));
+    assert_eq!(status["granted"], json!(["log"]));
     hub.publish("probe.trap", json!(null)).await;
     hub.events_of("plugin.dead_letter", 1).await;
     let (_, status) = hub.get("/v1/plugins/probe").await;
-    assert_eq!((&status["generation"], &status["granted"]), (&json!(3), &json!([])), "the sidecar is on no trial");
+    assert_eq!((&status["generation"], &status["granted"]), (&json!(3), &json!(["log"])), "the sidecar is on no trial");
     let (_, status) = hub.post("/v1/plugins/probe/rollback", &json!({})).await;
-    assert_eq!((&status["generation"], &status["granted"]), (&json!(4), &json!([])), "{status}");
+    assert_eq!((&status["generation"], &status["granted"]), (&json!(4), &json!(["log"])), "{status}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -537,11 +537,11 @@ async fn a_file_removed_and_written_anew_is_replaced_not_removed() {
     hub.get("/v1/plugins").await;
     hub.put("probe.toml", "[grants]\nkv = true");
     hub.put("probe.wasm", probe(2));
-    let status = hub.plugin_until("probe", |status| status["granted"] == json!(["kv"])).await;
+    let status = hub.plugin_until("probe", |status| status["granted"] == json!(["kv", "log"])).await;
     assert_eq!(status["state"], "active");
     assert!(hub.events().await.iter().all(|event| event["type"] != "plugin.removed"));
     hub.remove("probe.toml");
     std::os::unix::fs::symlink("nowhere", hub.dir.path().join("plugins/probe.toml")).unwrap();
     let status = hub.plugin_until("probe", |status| status["last_error"]["code"] == "load.io").await;
-    assert_eq!(status["granted"], json!(["kv"]), "a link to nothing is not the same as no sidecar");
+    assert_eq!(status["granted"], json!(["kv", "log"]), "a link to nothing is not the same as no sidecar");
 }

@@ -1,5 +1,6 @@
 //! The house rules, as tests: who may import whom, how long a file may be, what does not belong in it.
 
+use busway::plugin::LimitsOverride;
 use std::{
     collections::BTreeMap,
     fs,
@@ -21,10 +22,11 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("question", &["event", "log", "metrics", "plugin"]),
     ("ws", &["bus", "event", "log", "metrics", "question", "seconds"]),
     ("http", &["bus", "event", "journal", "log", "metrics", "plugin", "question", "seconds", "ws"]),
-    ("config", &["bus", "http", "journal", "log", "plugin", "seconds", "ws"]),
+    ("confine", &[]),
+    ("config", &["bus", "confine", "http", "journal", "log", "plugin", "seconds", "ws"]),
     ("hub", &["bus", "config", "event", "http", "journal", "kv", "log", "metrics", "plugin", "question", "ws"]),
     ("demo", &["event"]),
-    ("cli", &["bus", "config", "demo", "event", "hub", "journal", "kv", "plugin"]),
+    ("cli", &["bus", "config", "confine", "demo", "event", "hub", "journal", "kv", "plugin"]),
     ("main", &["cli"]),
     ("lib", &[]),
 ];
@@ -38,10 +40,17 @@ const FENCES: &[(&str, &[&str])] = &[
     ("tungstenite", &["ws", "http/websocket", "log/frames"]),
     ("notify", &["plugin/watcher"]),
     ("rusqlite", &["journal"]),
+    ("landlock", &["confine"]),
+    ("rustix::thread", &["confine"]),
     ("jsonschema", &["plugin/schema"]),
     ("clap", &["cli"]),
     ("reqwest", &["cli"]),
     ("indicatif", &["cli"]),
+    ("wit_component", &["cli/plugin/build"]),
+    ("wit_parser", &["cli/plugin/build"]),
+    ("wit_bindgen_c", &["cli/plugin/build"]),
+    ("wit_bindgen_core", &["cli/plugin/build"]),
+    ("wit_bindgen_go", &["cli/plugin/build"]),
 ];
 
 /// Longest file without its tests.
@@ -182,4 +191,34 @@ fn nothing_is_left_unfinished_and_no_test_is_left_out() {
         );
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn the_documentation_has_a_row_for_each_limit_with_its_bounds() {
+    let docs = fs::read_to_string(root().join("docs/api.md")).unwrap();
+    let mut missing = Vec::new();
+    for key in LimitsOverride::KEYS {
+        let expected = LimitsOverride::default().set(key, &serde_json::Value::Null).unwrap_err().expected;
+        let (least, most) = expected.split_once(" to ").unwrap();
+        let code = |text: &str| if text.starts_with('"') { format!("`{text}`") } else { text.to_owned() };
+        let row = format!("| `{key}` | {} to {} ", code(least), code(most));
+        if !docs.contains(&row) {
+            missing.push(row);
+        }
+    }
+    assert!(missing.is_empty(), "{missing:#?}");
+}
+
+/// What would make the sandbox's promises worth nothing.
+#[test]
+fn unsafe_code_is_in_one_place_only() {
+    let word = concat!("uns", "afe");
+    let has_block = |text: &str| {
+        code(text).any(|line| [" {", " fn", " impl"].iter().any(|end| line.contains(&format!("{word}{end}"))))
+    };
+    let found: Vec<String> = host().into_iter().filter(|(_, text)| has_block(text)).map(|(module, _)| module).collect();
+    assert_eq!(found, ["plugin/compile/cache"]);
+    let allowing = |text: &str| text.contains(&format!("allow({word}")) || text.contains(&format!("expect({word}"));
+    let found: Vec<String> = host().into_iter().filter(|(_, text)| allowing(text)).map(|(module, _)| module).collect();
+    assert_eq!(found, ["plugin/compile/cache"]);
 }

@@ -141,6 +141,7 @@ async fn what_is_exported_and_imported_is_the_same_events_under_the_same_seqs_in
     hub.events_of("probed.echo", 1).await;
     let (events, epoch) = (hub.events().await, hub.bus().log().epoch());
     assert!(events.iter().any(|event| event["metadata"]["hops"] == 1 && event["metadata"]["causation_id"].is_string()));
+    assert!(events.iter().any(|event| event["metadata"]["chain"].is_array()));
     let data = hub.dir.path().join("data");
     let exported = journal(&data, &["export"], "").await;
     assert!(exported.status.success(), "also from under a running hub: {}", stderr(&exported));
@@ -189,6 +190,8 @@ async fn an_import_that_fails_names_the_line_and_leaves_nothing() {
     let dir = tempdir().unwrap();
     for (bad, code) in [
         (r#"{"seq":2,"type":"b"}"#, "import.seq"),
+        (r#"{"seq":5,"type":"b","metadata":{"hops":1,"chain":[5]}}"#, "event.chain"),
+        (r#"{"seq":5,"type":"b","metadata":{"hops":1,"chain":[1,2]}}"#, "event.chain"),
         (r#"{"type":"b"}"#, "event.json"),
         (r#"{"seq":3,"type":""}"#, "event.type"),
         ("nonsense", "event.json"),

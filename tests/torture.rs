@@ -58,6 +58,10 @@ impl Process {
                     address.send_replace(rest.split(',').next().map(str::to_owned));
                 }
                 handed.extend(handed_over(&line));
+                if address.borrow().is_none() {
+                    // Why it does not start, if it does not.
+                    eprintln!("{line}");
+                }
             }
             handed
         });

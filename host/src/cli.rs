@@ -1,7 +1,7 @@
 //! The command line: one enum of commands, one file for each below `cli/`.
 //!
-//! All commands but `serve`, `config`, `journal`, `plugin check` and `plugin call` are clients of a running hub and know it only
-//! by its HTTP API. Start reading at [`Command`]; what the commands share is in `client` (HTTP), `sender` (publishing
+//! All commands but `serve`, `config`, `journal` and those of `plugin` that take a file or a project are clients of a running hub and know it
+//! only by its HTTP API. Start reading at [`Command`]; what the commands share is in `client` (HTTP), `sender` (publishing
 //! with back-pressure) and `output` (stdout and stderr).
 
 mod client;
@@ -23,8 +23,11 @@ mod sender;
 mod serve;
 mod sse;
 mod stats;
+mod supervisor;
 mod tail;
 
+use crate::plugin::compile;
+use anyhow::Context;
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 use client::Client;
@@ -81,6 +84,9 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Print the completion script of a shell.
     Completions(completions::CompletionsArgs),
+    /// What the hub starts itself as to compile a plugin: a component on stdin, machine code on stdout.
+    #[command(hide = true, name = compile::SUB_COMMAND)]
+    Compile,
 }
 
 /// Reads the command line, runs the command, says on stderr what went wrong.
@@ -94,16 +100,29 @@ pub fn main() -> ExitCode {
             return if asked_for { ExitCode::SUCCESS } else { ExitCode::from(USAGE) };
         }
     };
+    let result = match cli.command {
+        // Has something to do while there is only one thread.
+        Command::Serve(args) => serve::run(args),
+        // No threads, and no runtime: nothing that is not needed shall be there for a file to break.
+        Command::Compile => compile::serve_as_compiler().map(ExitCode::from).map_err(Into::into),
+        command => on_threads(run(cli.url, command)),
+    };
+    result.unwrap_or_else(|error| failed(&error))
+}
+
+/// Starts the async runtime with its threads, and ends it with the command.
+fn on_threads(command: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
     // Two at the least: a blocked write to stdout must not keep ctrl-c from being heard.
     let workers = std::thread::available_parallelism().map_or(2, |cpus| cpus.get().max(2));
-    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => return failed(&anyhow::Error::new(error).context("cannot start the async runtime")),
-    };
-    let result = runtime.block_on(run(cli));
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(workers)
+        .enable_all()
+        .build()
+        .context("cannot start the async runtime")?;
+    let result = runtime.block_on(command);
     // Not waited for: a read of a silent stdin would keep the process alive.
     runtime.shutdown_background();
-    result.unwrap_or_else(|error| failed(&error))
+    result
 }
 
 fn failed(error: &anyhow::Error) -> ExitCode {
@@ -114,10 +133,11 @@ fn failed(error: &anyhow::Error) -> ExitCode {
     ExitCode::from(FAILED)
 }
 
-async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
-    let client = || Client::new(&cli.url);
-    match cli.command {
-        Command::Serve(args) => serve::run(args).await,
+async fn run(url: String, command: Command) -> anyhow::Result<ExitCode> {
+    let client = || Client::new(&url);
+    match command {
+        // Done before there was a runtime.
+        Command::Serve(_) | Command::Compile => Ok(ExitCode::SUCCESS),
         Command::Publish(args) => publish::run(client()?, args).await,
         Command::Tail(args) => tail::run(client()?, args).await,
         Command::Request(args) => request::run(&client()?, args).await,
@@ -165,8 +185,15 @@ mod tests {
             "plugin enable x",
             "plugin disable x",
             "plugin rollback x",
+            "plugin new x --lang assemblyscript --kind filter --dir d",
+            "plugin build x -o x.wasm -v",
             "plugin check x.wasm",
-            "plugin call x.wasm --event - --params {} --config k=v --config l=w",
+            "plugin call x.wasm --event - --params {} --config k=v --config l=w --kv a=b --attempt 2 --trace --json",
+            "plugin bench x.wasm --events events.jsonl --calls 1000 --concurrency 2 --json",
+            "plugin bench x.wasm --events - --seconds 2 --params {} --config k=v",
+            "plugin test",
+            "plugin test dir --update --filter counts",
+            "plugin test x.wasm --junit out.xml --json",
             "dead-letters list --plugin x --code trap --since 2026-11-22T07:35:00Z --limit 5 --after 7 --json",
             "dead-letters show 7",
             "dead-letters replay 7 8",
@@ -205,6 +232,10 @@ mod tests {
             "dead-letters replay 7 --code x",
             "dead-letters list --since yesterday",
             "journal import",
+            "plugin call x.wasm",
+            "plugin call x.wasm --event - --attempt 0",
+            "plugin bench x.wasm --events - --calls 5 --seconds 1",
+            "plugin bench x.wasm --events - --concurrency 65",
         ] {
             let words = std::iter::once("busway").chain(line.split(' '));
             assert!(Cli::try_parse_from(words).is_err(), "{line}");

@@ -2,11 +2,11 @@
 //! at once, each with its line. Knows no module's meaning of a key, and reads no environment.
 
 use crate::{
-    bus::BusConfig, http::HttpConfig, journal::JournalConfig, log::LogConfig, plugin::registry::PluginsConfig,
-    seconds::Seconds, ws::WebSocketConfig,
+    bus::BusConfig, confine::ConfineConfig, http::HttpConfig, journal::JournalConfig, log::LogConfig,
+    plugin::registry::PluginsConfig, seconds::Seconds, ws::WebSocketConfig,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned, de::IntoDeserializer};
-use std::{fmt, ops::Range};
+use std::{fmt, ops::Range, path::PathBuf};
 use toml::{
     Spanned,
     de::{DeTable, DeValue},
@@ -31,6 +31,8 @@ pub struct Config {
     pub admission: Vec<AdmissionConfig>,
     /// `[shutdown]`
     pub shutdown: ShutdownConfig,
+    /// `[confine]`
+    pub confine: ConfineConfig,
 }
 
 /// A filter plugin at the hub's door.
@@ -87,6 +89,15 @@ impl fmt::Display for ConfigError {
 }
 
 impl Config {
+    /// Where compiled plugins are kept: what is set, else beside the journal; empty if there is none.
+    pub fn compile_cache(&self) -> PathBuf {
+        match (&self.plugins.cache, &self.journal) {
+            (set, _) if !set.as_os_str().is_empty() => set.clone(),
+            (_, journal) if journal.memory => PathBuf::new(),
+            (_, journal) => journal.dir.join("cache"),
+        }
+    }
+
     /// Reads the text of a file.
     ///
     /// # Errors
@@ -124,9 +135,10 @@ impl Config {
             "bus" => reader.section(name, value, &mut self.bus),
             "plugins" => reader.section(name, value, &mut self.plugins),
             "shutdown" => reader.section(name, value, &mut self.shutdown),
+            "confine" => reader.section(name, value, &mut self.confine),
             "admission" => reader.section(name, value, &mut self.admission),
             other => {
-                let expected = "one of http, websocket, log, journal, bus, plugins, admission, shutdown";
+                let expected = "one of http, websocket, log, journal, bus, plugins, admission, shutdown, confine";
                 reader.mistake(name.span(), other.to_owned(), &format!("unknown section, expected {expected}"));
             }
         }
@@ -219,11 +231,14 @@ mod tests {
             format!("{:?}", BusConfig::default()),
             format!("{:?}", PluginsConfig::default()),
             format!("{:?}", ShutdownConfig::default()),
+            format!("{:?}", ConfineConfig::default()),
         ] {
             let fields = section.split_once('{').unwrap().1;
             for field in fields.split([',', '{']).filter_map(|part| part.split_once(": ")).map(|(name, _)| name.trim())
             {
-                assert!(documented(field) || field == "commit_slots", "config.example.toml does not show `{field}`");
+                // What only a program that embeds the hub can set.
+                let hidden = ["commit_slots", "compiler"].contains(&field);
+                assert!(documented(field) || hidden, "config.example.toml does not show `{field}`");
             }
         }
     }

@@ -12,7 +12,7 @@ pub use filter::{EventFilter, Glob};
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
-    de::{MapAccess, Visitor, value::MapAccessDeserializer},
+    de::{IgnoredAny, MapAccess, Visitor, value::MapAccessDeserializer},
 };
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
@@ -71,6 +71,9 @@ pub struct Metadata {
     pub causation_id: Option<String>,
     /// How many plugins the chain of causes has gone through.
     pub hops: u32,
+    /// The seqs of its ancestors: the event from outside first, its direct cause last; empty if it is from outside itself.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub chain: Vec<u64>,
     /// Other named values that came with the event, such as CloudEvents extension attributes.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub extensions: Extensions,
@@ -122,6 +125,8 @@ struct NewMetadata {
     /// Read and dropped, so that an event that came out of a hub can be published again.
     #[serde(rename = "hops")]
     _hops: Option<u32>,
+    #[serde(rename = "chain")]
+    _chain: Option<IgnoredAny>,
 }
 
 impl<'de> Deserialize<'de> for NewEvent {
@@ -254,7 +259,7 @@ impl NewEvent {
         self.metadata.correlation_id.as_deref()
     }
 
-    /// Reads the JSON form. `seq` and `metadata.hops` may be there and are ignored: the hub writes them.
+    /// Reads the JSON form. `seq`, `metadata.hops` and `chain` may be there and are ignored: the hub writes them.
     ///
     /// # Errors
     /// `event.json` with the place and the reason.
@@ -307,6 +312,7 @@ impl NewEvent {
                 tags: check_tags(meta.tags)?,
                 causation_id: meta.causation_id,
                 hops: 0,
+                chain: Vec::new(),
                 extensions: check_extensions(meta.extensions)?,
             },
         })

@@ -13,8 +13,9 @@ use crate::{
     },
     metrics::Metrics,
     plugin::{
+        FAULT_EVENT,
         lane::Lanes,
-        registry::{ChangeKind, Kept, Registry},
+        registry::{ChangeKind, Faulted, Kept, Registry},
     },
     question::{Questions, Wanted},
     ws,
@@ -60,7 +61,8 @@ impl Hub {
     ///
     /// # Errors
     /// As [`Hub::start`].
-    pub async fn start_on(listener: TcpListener, config: Config) -> anyhow::Result<Self> {
+    pub async fn start_on(listener: TcpListener, mut config: Config) -> anyhow::Result<Self> {
+        config.plugins.cache = config.compile_cache();
         let addr = listener.local_addr()?;
         let metrics = Arc::new(Metrics::default());
         let (log, memory) = open_log(&config, metrics.clone()).await?;
@@ -205,10 +207,13 @@ async fn announce(plugins: Registry, bus: Bus) {
         };
         let name = change.name.as_str();
         let (event_type, data) = match change.kind {
-            ChangeKind::Activated { version, sha256, generation } => (
-                "plugin.activated",
-                json!({"plugin": name, "version": version, "sha256": sha256, "generation": generation}),
-            ),
+            ChangeKind::Activated { version, sha256, generation, asks_beyond } => {
+                let mut data = json!({"plugin": name, "version": version, "sha256": sha256, "generation": generation});
+                if let Some(beyond) = asks_beyond {
+                    data["asks_beyond"] = json!(beyond);
+                }
+                ("plugin.activated", data)
+            }
             ChangeKind::Failed(error) => {
                 ("plugin.failed", json!({"plugin": name, "code": error.code(), "message": error.to_string()}))
             }
@@ -218,6 +223,12 @@ async fn announce(plugins: Registry, bus: Bus) {
             ChangeKind::Quarantined { for_ms } => ("plugin.quarantined", json!({"plugin": name, "for_ms": for_ms})),
             ChangeKind::Disabled => ("plugin.disabled", json!({"plugin": name})),
             ChangeKind::Removed => ("plugin.removed", json!({"plugin": name})),
+            ChangeKind::Faulted(fault) => {
+                let Faulted { code, message, sha256, seq, event_id, event_type, suppressed } = *fault;
+                let data = json!({"plugin": name, "code": code.as_str(), "message": message, "sha256": sha256, "seq": seq,
+                                  "event_id": event_id, "type": event_type, "suppressed": suppressed});
+                (FAULT_EVENT, data)
+            }
         };
         if let Ok(event) = NewEvent::new(event_type).data(data) {
             bus.publish_internal(event.source("busway"));

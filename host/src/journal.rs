@@ -23,11 +23,11 @@ mod schema;
 mod wal;
 mod write;
 
-pub use change::{Change, DeadLetter, Retry};
+pub use change::{Change, DeadLetter, Retry, Standing};
 pub use dead_letter::{Letter, Letters, Owner, Select};
 pub use import::{ImportError, Importer};
 pub use inspect::{Damage, Handler, Info, Inspector, Kv, Part, Walk};
-pub use open::{KvEntry, Memory, OpenError, Opened, Recent, Standing, open};
+pub use open::{KvEntry, Memory, OpenError, Opened, Recent, open};
 pub use read::{Consumer, Found, Retries, Span};
 pub use schema::FILE;
 pub use write::Writer;

@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub const MAX_KEY_BYTES: usize = 256;
 /// Most keys of one answer of [`Transaction::keys`].
 pub const MAX_KEYS_LISTED: usize = 1_000;
-/// Most different keys that one transaction may touch: what bounds its own memory. Twice what a namespace may hold.
+/// Most different keys that one transaction may touch: what bounds its own memory. Twice what a namespace holds by default.
 pub const MAX_KEYS_TOUCHED: usize = 2_000;
 
 /// What one namespace may hold.
@@ -75,7 +75,7 @@ pub struct Store {
 }
 
 impl Store {
-    /// An empty store whose namespaces may each hold `quota`.
+    /// An empty store whose namespaces may each hold `quota`, unless a transaction brings another.
     pub fn new(quota: Quota) -> Self {
         Self { quota, namespaces: Mutex::default() }
     }
@@ -135,7 +135,12 @@ struct Entry {
 impl Namespace {
     /// A transaction on what is committed now and later, until it commits.
     pub fn begin(self: &Arc<Self>) -> Transaction {
-        Transaction::new(Arc::clone(self))
+        self.begin_within(self.quota)
+    }
+
+    /// The same under a quota of its own. Where the namespace holds more already, that stays, and keys can be removed.
+    pub fn begin_within(self: &Arc<Self>, quota: Quota) -> Transaction {
+        Transaction::new(Arc::clone(self), quota)
     }
 
     /// What is committed.

@@ -14,6 +14,7 @@ mod budget;
 mod config;
 pub mod cursor;
 mod dedup;
+mod descendants;
 pub mod frames;
 mod keeper;
 mod message;
@@ -33,6 +34,7 @@ use crate::{
 use anyhow::Context;
 use budget::Budget;
 use dedup::Dedup;
+use descendants::Descendants;
 use message::{Append, Commit, Purpose};
 use sequencer::Sequencer;
 use std::{
@@ -42,6 +44,9 @@ use std::{
 use tail::Tail;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use uuid::Uuid;
+
+/// Most events that handlers may bring about from one event from outside, all chains together.
+pub const MAX_DESCENDANTS: u64 = 1_000;
 
 /// The head of the log, as consumers wait for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -155,7 +160,9 @@ impl Log {
             phase: watch::Sender::new(Phase::Open),
             metrics,
         });
-        let sequencer = Sequencer { shared: shared.clone(), appends, commits: commit_queue, dedup, writer };
+        let descendants = Descendants::default();
+        let sequencer =
+            Sequencer { shared: shared.clone(), appends, commits: commit_queue, dedup, descendants, writer };
         (Self { shared }, sequencer)
     }
 
@@ -245,7 +252,7 @@ impl Log {
     /// it never waits behind publishers (I5).
     ///
     /// # Errors
-    /// Whatever `apply` found, or the journal: then the events are not in the log.
+    /// Whatever `apply` found, a loop, or the journal: then the events are not in the log.
     pub async fn commit(&self, events: Vec<Arc<Event>>, apply: Apply) -> Result<(), CommitError> {
         self.send(events, apply, Purpose::Call).await
     }
@@ -337,6 +344,14 @@ pub enum CommitError {
     /// See [`Conflict`]: run the call again.
     #[error(transparent)]
     Conflict(#[from] Conflict),
+    /// More would come of one event than [`MAX_DESCENDANTS`]. Nothing was applied, and running the call again changes nothing.
+    #[error("event {root} would have {descendants} descendants, at most {MAX_DESCENDANTS} are allowed")]
+    Loop {
+        /// The seq of the event from outside with which it began.
+        root: u64,
+        /// How many it would have.
+        descendants: u64,
+    },
     /// The log has been closed.
     #[error("the hub is stopping")]
     Stopped,

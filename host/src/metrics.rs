@@ -236,6 +236,8 @@ metrics! {
     events_emitted: Counter, "busway_events_emitted_total", "Events that plugins emitted, committed with their call.";
     commits: Counter, "busway_commits_total", "Handler calls whose effects were committed.";
     commit_conflicts: Counter, "busway_commit_conflicts_total", "Commits refused because another call had changed what they read; the call ran again.";
+    commit_loops: Counter, "busway_commit_loops_total", "Commits refused because too much would have come of one event; the event that was handled became a dead letter.";
+    roots_forgotten: Counter, "busway_roots_forgotten_total", "Events whose descendants are counted from zero again, because there were too many such events.";
     journal_commits: Counter, "busway_journal_commits_total", "Transactions of the journal.";
     journal_errors: Counter, "busway_journal_errors_total", "Transactions and checkpoints of the journal that failed.";
     journal_read: Counter, "busway_journal_events_read_total", "Events read from the journal by consumers behind the tail.";

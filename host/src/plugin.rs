@@ -6,9 +6,10 @@
 //! every call, also `describe` and start code, runs under limits (I7), and a call is a transaction (I8).
 //!
 //! Start reading at [`version`]: what becomes of a file, and what a call is. Below it: [`instance`] (one call under
-//! limits), [`host`] (what a guest may call), [`engine`] (wasmtime). Wasmtime is spoken of in this module and nowhere else.
+//! limits), [`host`] (what a guest may call), [`engine`] (wasmtime), [`compile`] (in a process of its own). Wasmtime is spoken of in this module and nowhere else.
 
 mod bindings;
+pub mod compile;
 mod convert;
 mod description;
 mod directory;
@@ -22,20 +23,28 @@ pub mod lane;
 pub mod limits;
 pub mod manifest;
 pub mod registry;
+mod room;
 mod schema;
+pub mod shadow;
 pub mod stats;
 #[cfg(test)]
 mod testing;
+mod threads;
+mod ticker;
 mod version;
 mod watcher;
 
+pub use compile::Compiler;
 pub use description::Description;
 pub use engine::{Engine, EngineConfig, EngineError, Hash};
-pub use fault::{CallError, Failure, FailureKind, Fault, FaultCode, LoadError};
-pub use grants::{Asked, Denied, Grants};
-pub use host::{Level, LogLine, Transcript};
+pub use fault::{CallError, FAULT_EVENT, Failure, FailureKind, Fault, FaultCode, LoadError};
+/// What a file must look like before the compiler sees it: for `fuzz/` alone.
+#[doc(hidden)]
+pub use gate::check as check_file;
+pub use grants::{Asked, Beyond, Capability, Denied, Grants};
+pub use host::{HostCall, Level, LogLine, Transcript};
 pub use instance::Usage;
-pub use limits::Limits;
+pub use limits::{LimitError, Limits, LimitsOverride};
 pub use manifest::{Isolation, Manifest, ManifestError, OnError, OrderBy, Start};
 pub use schema::SchemaError;
 pub use stats::{Counts, LastError, Spread, Stats};

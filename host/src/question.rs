@@ -12,6 +12,7 @@ use crate::{
 };
 use serde_json::Value;
 use std::sync::{Arc, Mutex, PoisonError};
+use tokio_util::task::AbortOnDropHandle;
 
 /// What somebody wants to see, as they wrote it.
 #[derive(Debug, Clone, Default)]
@@ -135,7 +136,7 @@ impl Questions {
         });
         let ask = Arc::new(move |event: Arc<Event>| {
             let asking = asking.clone();
-            Box::pin(async move { asking.ask(&event).await }) as futures_util::future::BoxFuture<'static, bool>
+            Box::pin(asking.ask(event)) as futures_util::future::BoxFuture<'static, bool>
         });
         Ok(Question { filter, predicate: Some(Predicate { name: format!("{name} {text}"), ask }) })
     }
@@ -152,9 +153,10 @@ fn check(plugin: &Plugin, params: Option<&Value>) -> Result<(), QuestionError> {
     version.check_params(params.cloned()).map(|_| ()).map_err(QuestionError::Params)
 }
 
-/// Calls of a filter have no bound of their own on how many run at once, so a deadline says as much about the hub's load.
-fn is_late(error: &CallError) -> bool {
-    matches!(error, CallError::Fault(fault) if fault.code == FaultCode::Deadline)
+/// A filter's time is short. Where it was over before the filter had half of it to work, that says more of the machine's load.
+fn is_starved(error: &CallError, version: &Version) -> bool {
+    matches!(error, CallError::Fault(fault)
+        if fault.code == FaultCode::Deadline && fault.worked < version.limits().deadline / 2)
 }
 
 /// A named filter with its parameters, whatever version of it is active when it is asked.
@@ -170,7 +172,7 @@ struct Asking {
 }
 
 impl Asking {
-    async fn ask(&self, event: &Event) -> bool {
+    async fn ask(self: Arc<Self>, event: Arc<Event>) -> bool {
         let Some(plugin) = self.plugins.get(self.name.as_str()) else { return self.no_answer(OnError::Closed) };
         let is_filter = |version: &Arc<Version>| version.kind() == Kind::Filter;
         let Some(version) = plugin.active().filter(is_filter) else {
@@ -179,8 +181,21 @@ impl Asking {
             return self.no_answer(meaning);
         };
         let Some(params) = self.params(&version) else { return self.no_answer(version.on_error()) };
-        let result = version.matches(event, &params).await;
-        plugin.report(&version, result.as_ref().err(), self.accountable && !result.as_ref().is_err_and(is_late));
+        let meaning = version.on_error();
+        let Some(slow) = version.threads().cloned() else {
+            return self.answer(&plugin, &version, &event, &params).await;
+        };
+        let asking = self.clone();
+        // Ends with whoever asks.
+        let call =
+            AbortOnDropHandle::new(slow.spawn(async move { asking.answer(&plugin, &version, &event, &params).await }));
+        call.await.unwrap_or_else(|_| self.no_answer(meaning))
+    }
+
+    async fn answer(&self, plugin: &Plugin, version: &Version, event: &Event, params: &Params) -> bool {
+        let result = version.matches(event, params).await;
+        let starved = result.as_ref().is_err_and(|error| is_starved(error, version));
+        plugin.report(version, event, result.as_ref().err(), self.accountable && !starved);
         result.unwrap_or_else(|_| self.no_answer(version.on_error()))
     }
 

@@ -1,5 +1,6 @@
 //! The real program on a directory of its own, with the disk that fails when it is told to.
 
+use super::trace::Trace;
 use crate::hub::within;
 use serde_json::{Value, json};
 use std::{
@@ -30,7 +31,9 @@ impl Place {
             fs::create_dir(root.join(name)).unwrap();
         }
         fs::write(root.join("boot"), "the-boot-of-the-test\n").unwrap();
-        Self { _dir: dir, root, config: format!("[journal]\n{journal}\n") }
+        // The disk is told to fail, and writes its trace, beside the data directory.
+        let config = format!("[journal]\n{journal}\n[confine]\nlandlock = \"off\"\n");
+        Self { _dir: dir, root, config }
     }
 
     pub fn data(&self) -> PathBuf {
@@ -61,6 +64,7 @@ impl Place {
     /// With a trace, and as if the machine had not been started since [`Place::new`] but would be after it.
     pub async fn start_traced(&self) -> Program {
         let mut command = self.command();
+        Trace::drop_torn(&self.trace());
         command.env("FAULTFS_TRACE", self.trace()).env("FAULTFS_BOOT", self.root.join("boot"));
         Program::start(command).await
     }
@@ -191,10 +195,10 @@ impl Program {
     }
 }
 
-/// Copies the files of a directory.
+/// Copies the files of a directory, but not what is below it: compiled plugins are made again.
 pub fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+    for entry in fs::read_dir(from).unwrap().map(Result::unwrap).filter(|entry| entry.path().is_file()) {
         fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
     }
 }

@@ -26,14 +26,20 @@ pub struct Record {
 }
 
 impl Trace {
+    /// A process that was killed may have been in the middle of a record; the next one must not go on behind that.
+    pub fn drop_torn(file: &Path) {
+        let Ok(bytes) = fs::read(file) else { return };
+        let (mut at, mut end) = (0, 0);
+        while let Some((_, data)) = ranges(&bytes, at) {
+            (at, end) = (data.end, data.end);
+        }
+        fs::File::options().write(true).open(file).unwrap().set_len(end as u64).unwrap();
+    }
+
     pub fn read(file: &Path) -> Self {
         let bytes = fs::read(file).unwrap();
         let (mut records, mut at) = (Vec::new(), 0);
-        while at < bytes.len() {
-            let name =
-                at + HEAD..at + HEAD + usize::from(u16::from_ne_bytes(bytes[at + 1..at + 3].try_into().unwrap()));
-            let count = u32::from_ne_bytes(bytes[at + 11..at + 15].try_into().unwrap()) as usize;
-            let data = name.end..name.end + count;
+        while let Some((name, data)) = ranges(&bytes, at) {
             records.push(Record {
                 op: bytes[at],
                 name: String::from_utf8(bytes[name].to_vec()).unwrap(),
@@ -49,6 +55,16 @@ impl Trace {
     pub fn syncs(&self, name: &str) -> usize {
         self.records.iter().filter(|record| record.op == b'S' && record.name == name).count()
     }
+}
+
+/// Where the record that begins there has its name and its data; none if it is not whole.
+fn ranges(bytes: &[u8], at: usize) -> Option<(Range<usize>, Range<usize>)> {
+    let head = bytes.get(at..at + HEAD)?;
+    let length = usize::from(u16::from_ne_bytes(head[1..3].try_into().unwrap()));
+    let count = u32::from_ne_bytes(head[11..15].try_into().unwrap()) as usize;
+    let name = at + HEAD..at + HEAD + length;
+    let data = name.end..name.end + count;
+    (data.end <= bytes.len()).then_some((name, data))
 }
 
 /// The files of the directory, and what of them is not synced.

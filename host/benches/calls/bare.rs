@@ -120,6 +120,8 @@ impl Live {
 fn refuel(store: &mut Store<Data>) {
     store.set_fuel(FUEL).expect("fuel is on");
     store.fuel_async_yield_interval(Some(YIELD_FUEL)).expect("fuel is on");
+    store.epoch_deadline_async_yield_and_update(1);
+    store.set_epoch_deadline(1);
 }
 
 fn lower<'a>(event: &'a Event, tags: &'a [&'a str]) -> types::Event<'a> {
@@ -160,6 +162,7 @@ fn settings() -> Config {
     let mut settings = Config::new();
     settings
         .consume_fuel(true)
+        .epoch_interruption(true)
         .max_wasm_stack(512 << 10)
         .async_stack_size(2 << 20)
         .wasm_memory64(false)

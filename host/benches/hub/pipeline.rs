@@ -48,7 +48,7 @@ fn install(dir: &Path) {
     fs::write(dir.join("urgent-only.wasm"), guest("urgent-only")).expect("a file");
     fs::write(dir.join("urgent-only.toml"), "isolation = \"reuse\"\n").expect("a file");
     fs::write(dir.join("redact.wasm"), guest("redact")).expect("a file");
-    let manifest = "isolation = \"reuse\"\n[grants]\npublish = [\"*.redacted\"]\n";
+    let manifest = "isolation = \"reuse\"\n[grants]\npublish = [\"*.redacted\"]\n[limits]\nemit_rate = 1_000_000\n";
     fs::write(dir.join("redact.toml"), manifest).expect("a file");
 }
 

@@ -147,6 +147,13 @@ impl Client {
         self.read(request, url).await
     }
 
+    /// Puts JSON text in the place of what a resource holds.
+    pub(super) async fn put<T: DeserializeOwned>(&self, path: &[&str], body: String) -> Result<T, ClientError> {
+        let url = self.address(path, &[]);
+        let request = self.http.put(url.clone()).timeout(ANSWER).header(CONTENT_TYPE, "application/json").body(body);
+        self.read(request, url).await
+    }
+
     /// Opens a stream of server-sent events, after the event named by `last_event_id` if there is one.
     pub(super) async fn stream(
         &self,

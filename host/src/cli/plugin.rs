@@ -1,11 +1,19 @@
-//! `busway plugin`: shows and steers the plugins of a running hub; `check` and `call` try a file out without one.
+//! `busway plugin`: shows and steers the plugins of a running hub; `new` and `build` make one, and `check`, `call`, `bench`, `test` and
+//! `shadow` try it out, without a hub.
 
+mod bench;
+mod build;
 mod call;
 mod check;
+mod limits;
+mod new;
+mod packed;
+mod project;
+mod shadow;
+mod test;
 mod try_out;
 
 use super::client::Client;
-use super::event::json_flag;
 use super::output::Output;
 use super::render;
 use serde::Deserialize;
@@ -29,10 +37,22 @@ pub(super) enum PluginCommand {
     Disable(NameArgs),
     /// Go back to the version before.
     Rollback(NameArgs),
+    /// Show a plugin's limits, or set some of them for its next call on, in place of its sidecar's.
+    Limits(limits::LimitsArgs),
+    /// Make a new plugin's project.
+    New(new::NewArgs),
+    /// Build a project into a plugin file.
+    Build(build::BuildArgs),
     /// Check a plugin file: what it is, what it asks for, whether it would load.
     Check(CheckArgs),
     /// Call a plugin file with one event and show what it does.
-    Call(CallArgs),
+    Call(call::CallArgs),
+    /// Measure a plugin file: calls per second, time, fuel and memory, with fresh and with reused instances.
+    Bench(bench::BenchArgs),
+    /// Run a plugin's tests: what it makes of events, against what its `tests/*.json` expect.
+    Test(test::TestArgs),
+    /// Compare a plugin file with the version that it is to replace, on recorded events: what would be different.
+    Shadow(shadow::ShadowArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -54,21 +74,9 @@ pub(super) struct NameArgs {
 pub(super) struct CheckArgs {
     /// The .wasm file; the .toml beside it is read as well.
     pub(super) file: PathBuf,
-}
-
-#[derive(Debug, clap::Args)]
-pub(super) struct CallArgs {
-    /// The .wasm file; the .toml beside it is read as well.
-    pub(super) file: PathBuf,
-    /// File with the event's JSON; `-` for stdin.
-    #[arg(long, value_name = "FILE|-")]
-    pub(super) event: PathBuf,
-    /// Parameters, for a filter.
-    #[arg(long, value_name = "JSON", value_parser = json_flag)]
-    pub(super) params: Option<Box<RawValue>>,
-    /// A config value of the plugin; may be given several times.
-    #[arg(long = "config", value_name = "KEY=VALUE", value_parser = key_value)]
-    pub(super) config: Vec<(String, String)>,
+    /// Another .wasm file, such as the version that runs now: say what this one asks for and that one does not.
+    #[arg(long, value_name = "FILE")]
+    pub(super) against: Option<PathBuf>,
 }
 
 fn key_value(text: &str) -> Result<(String, String), String> {
@@ -113,8 +121,14 @@ pub(super) async fn run(
         PluginCommand::Enable(args) => steer(&client()?, "enable", args).await,
         PluginCommand::Disable(args) => steer(&client()?, "disable", args).await,
         PluginCommand::Rollback(args) => steer(&client()?, "rollback", args).await,
+        PluginCommand::Limits(args) => limits::run(&client()?, args).await,
+        PluginCommand::New(args) => new::run(args),
+        PluginCommand::Build(args) => build::run(args).await,
         PluginCommand::Check(args) => check::run(args).await,
         PluginCommand::Call(args) => call::run(args).await,
+        PluginCommand::Bench(args) => bench::run(args).await,
+        PluginCommand::Test(args) => test::run(args).await,
+        PluginCommand::Shadow(args) => shadow::run(client, args).await,
     }
 }
 

@@ -1,9 +1,24 @@
 //! `busway serve`: runs the hub until it is told to stop.
 
-use super::output::note;
-use crate::{config::Config, demo::Generator, event::NewEvent, hub::Hub};
+use super::{output::note, supervisor::Supervisor};
+use crate::{
+    config::Config,
+    confine::{Needs, confine},
+    demo::Generator,
+    event::NewEvent,
+    hub::Hub,
+    plugin::Compiler,
+};
 use anyhow::Context;
-use std::{io::IsTerminal, net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    fs::DirBuilder,
+    io::IsTerminal,
+    net::SocketAddr,
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -35,8 +50,20 @@ pub(super) struct ServeArgs {
     pub(super) log_json: bool,
 }
 
-pub(super) async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
+/// The process confines itself before it reads a plugin's file, and before it has a second thread: what that gives up, only
+/// threads that come later give up too.
+pub(super) fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
     begin_logging(args.log_json);
+    let demo = args.demo;
+    let config = configuration(args)?;
+    allow_files(&config);
+    // Confined, it could not connect any more.
+    let supervisor = Supervisor::connect();
+    confine_to(&config)?;
+    super::on_threads(serve(config, demo, supervisor))
+}
+
+fn configuration(args: ServeArgs) -> anyhow::Result<Config> {
     let mut config = super::config::read(args.config.as_deref())?;
     if let Some(listen) = args.listen {
         config.http.listen = listen;
@@ -48,7 +75,48 @@ pub(super) async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
         (config.journal.dir, config.journal.memory) = (data, false);
     }
     config.journal.memory |= args.memory;
-    allow_files(&config);
+    config.plugins.compiler = Compiler::this_program();
+    Ok(config)
+}
+
+/// Gives up everything that a hub of this configuration does not need.
+fn confine_to(config: &Config) -> anyhow::Result<()> {
+    let write = writable(config);
+    for dir in &write {
+        make(dir, 0o700).with_context(|| format!("cannot make the directory {}", dir.display()))?;
+    }
+    let plugins = &config.plugins.dir;
+    make(plugins, 0o777).with_context(|| format!("cannot make the plugin directory {}", plugins.display()))?;
+    let read = vec![kept_in(plugins)?];
+    let confined = confine(&config.confine, Needs { read, write, listen: config.http.listen.port() })?;
+    match confined.is_lacking() {
+        true => tracing::warn!("confined: {confined}"),
+        false => tracing::info!("confined: {confined}"),
+    }
+    Ok(())
+}
+
+/// The directories in which the hub writes; nowhere else can it.
+fn writable(config: &Config) -> Vec<PathBuf> {
+    let journal = (!config.journal.memory).then(|| config.journal.dir.clone());
+    let cache = Some(config.compile_cache()).filter(|dir| !dir.as_os_str().is_empty());
+    journal.into_iter().chain(cache).collect()
+}
+
+/// A rule is on what is there now: who makes a directory first makes it as its owner would.
+fn make(dir: &Path, mode: u32) -> std::io::Result<()> {
+    DirBuilder::new().recursive(true).mode(mode).create(dir)
+}
+
+/// Where the plugin directory lies. A rule holds for a directory and not for its name, so with one on the plugin directory alone, it
+/// would be closed once it is removed and made again. Not the root, which would leave nothing closed.
+fn kept_in(plugins: &Path) -> anyhow::Result<PathBuf> {
+    let real = plugins.canonicalize().with_context(|| format!("cannot open {}", plugins.display()))?;
+    let above = real.parent().filter(|above| above.parent().is_some());
+    Ok(above.unwrap_or(&real).to_owned())
+}
+
+async fn serve(config: Config, demo: Option<u32>, supervisor: Supervisor) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::new()?;
     let dir = config.plugins.dir.clone();
     let journal = match config.journal.memory {
@@ -60,9 +128,10 @@ pub(super) async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
     note(format_args!("listening on http://{addr}, plugins from {}/, {journal}; ctrl-c ends it", dir.display()));
     tokio::select! {
         () = hub.ready() => {}
-        () = signals.next() => return stop(hub, signals).await,
+        () = signals.next() => return stop(hub, signals, &supervisor).await,
     }
-    let demo = args.demo.map(|rate| {
+    supervisor.tell("READY=1");
+    let demo = demo.map(|rate| {
         note(format_args!("playing {rate} made-up events a second; `busway tail` shows them"));
         tokio::spawn(play(hub.bus().clone(), rate))
     });
@@ -70,10 +139,11 @@ pub(super) async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
     if let Some(demo) = demo {
         demo.abort();
     }
-    stop(hub, signals).await
+    stop(hub, signals, &supervisor).await
 }
 
-async fn stop(hub: Hub, mut signals: Signals) -> anyhow::Result<ExitCode> {
+async fn stop(hub: Hub, mut signals: Signals, supervisor: &Supervisor) -> anyhow::Result<ExitCode> {
+    supervisor.tell("STOPPING=1");
     note("finishing what is under way; a second signal ends at once");
     tokio::select! {
         finished = hub.shutdown() => {

@@ -137,14 +137,23 @@ impl Glob {
         match self.shape {
             Shape::Literal => *self.pattern == *text,
             Shape::Prefix => text.starts_with(&self.pattern[..self.pattern.len() - 1]),
-            Shape::General => general(&self.pattern, text),
+            Shape::General => general(&self.pattern, text, |_| true),
         }
+    }
+
+    /// Whether it matches every text that `other` matches, as far as the two patterns show: where they are written in unlike ways,
+    /// it may say no though the answer is yes.
+    pub fn covers(&self, other: &Self) -> bool {
+        // A run in `other` may be of any length, so only a run here is sure to take it in.
+        general(&self.pattern, &other.pattern, |c| c != '*')
     }
 }
 
 /// Two cursors and one place to go back to: the last `*` and where its run began. Going back only ever makes that run
 /// longer, so the cost is at most the product of the lengths (255 × 255), whatever the pattern.
-fn general(pattern: &str, text: &str) -> bool {
+///
+/// `one`: what `?` may stand for.
+fn general(pattern: &str, text: &str, one: impl Fn(char) -> bool) -> bool {
     let (mut pattern, mut text) = (pattern.chars(), text.chars());
     let mut star: Option<(std::str::Chars<'_>, std::str::Chars<'_>)> = None;
     loop {
@@ -155,7 +164,7 @@ fn general(pattern: &str, text: &str) -> bool {
                 star = Some((pattern.clone(), here.clone()));
                 text = here;
             }
-            (Some('?'), Some(_)) => {}
+            (Some('?'), Some(found)) if one(found) => {}
             (Some(expected), Some(found)) if expected == found => {}
             _ => {
                 let Some((after, run)) = &mut star else { return false };
@@ -207,5 +216,32 @@ impl fmt::Display for Glob {
 impl fmt::Debug for Glob {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(&self.pattern, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_glob_covers_those_that_match_nothing_else() {
+        let covers = |wide: &str, narrow: &str| {
+            let [wide, narrow] = [wide, narrow].map(|text| text.parse::<Glob>().unwrap());
+            wide.covers(&narrow)
+        };
+        for (wide, narrow) in [
+            ("*", "a.*"),
+            ("a.*", "a.b.*"),
+            ("a.*", "a.b"),
+            ("a?", "ab"),
+            ("a?", "a?"),
+            ("a*", "a?b*"),
+            ("*.x", "a.*.x"),
+        ] {
+            assert!(covers(wide, narrow), "{wide} {narrow}");
+        }
+        for (narrow, wide) in [("a.*", "*"), ("a.*", "a*"), ("a?", "a*"), ("ab", "a?"), ("a", "b"), ("*.x", "a.*")] {
+            assert!(!covers(narrow, wide), "{narrow} {wide}");
+        }
     }
 }

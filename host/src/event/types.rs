@@ -1,6 +1,8 @@
 //! The well-known event types. The set is open: any dotted name will do, these are the ones that agents, P2P
 //! services, workflow engines and the hub itself have always used.
 
+use super::Event;
+
 macro_rules! types {
     ($($name:ident = $value:literal),+ $(,)?) => {
         $(#[doc = concat!("`", $value, "`")] pub const $name: &str = $value;)+
@@ -46,6 +48,13 @@ types! {
     LOG_STREAM = "log.stream",
     SYSTEM_SHUTDOWN = "system.shutdown",
     SYSTEM_ERROR = "system.error",
+}
+
+impl Event {
+    /// Whether the hub says something of plugins by it: `plugin.fault`, `plugin.dead_letter` and their like.
+    pub fn is_of_plugins(&self) -> bool {
+        self.metadata.source.as_deref() == Some("busway") && self.event_type.starts_with("plugin.")
+    }
 }
 
 #[cfg(test)]

@@ -1,12 +1,17 @@
 //! `/v1/plugins`: what they are and how they do, and the operator's commands.
 
-use super::{App, problem::Problem};
-use crate::plugin::registry::{CommandError, Plugin, Status};
+use super::{App, events::body, problem::Problem};
+use crate::plugin::{
+    LimitsOverride,
+    registry::{CommandError, Plugin, Status},
+};
 use axum::{
     Json,
-    extract::{Path, State},
+    body::Body,
+    extract::{Path, Request, State},
 };
 use serde::Serialize;
+use serde_json::{Map, Value};
 use std::{collections::BTreeMap, sync::Arc};
 
 #[derive(Serialize)]
@@ -39,6 +44,27 @@ pub(super) async fn disable(State(app): State<Arc<App>>, Path(name): Path<String
 
 pub(super) async fn rollback(State(app): State<Arc<App>>, Path(name): Path<String>) -> Result<Json<Status>, Problem> {
     answer(app.plugins.rollback(&name).await)
+}
+
+/// In place of what was set before: what is not named is as the sidecar has it.
+pub(super) async fn limit(
+    State(app): State<Arc<App>>,
+    Path(name): Path<String>,
+    request: Request<Body>,
+) -> Result<Json<Status>, Problem> {
+    let body = body(&app, request).await?;
+    let expected = "an object with limits as in `[limits]` of a sidecar";
+    let wanted: Map<String, Value> = serde_json::from_slice(&body)
+        .map_err(|error| Problem::field("body.json", "body", expected, error.to_string()))?;
+    let mut limits = LimitsOverride::default();
+    for (key, value) in &wanted {
+        limits.set(key, value)?;
+    }
+    answer(app.plugins.limit(&name, limits).await)
+}
+
+pub(super) async fn unlimit(State(app): State<Arc<App>>, Path(name): Path<String>) -> Result<Json<Status>, Problem> {
+    answer(app.plugins.limit(&name, LimitsOverride::default()).await)
 }
 
 fn answer(plugin: Result<Arc<Plugin>, CommandError>) -> Result<Json<Status>, Problem> {

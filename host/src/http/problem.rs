@@ -5,7 +5,7 @@ use crate::{
     event::EventError,
     journal::WriteError,
     log::{AppendError, CommitError},
-    plugin::registry::CommandError,
+    plugin::{LimitError, registry::CommandError},
     question::QuestionError,
 };
 use axum::{
@@ -144,8 +144,10 @@ impl From<CommitError> for Problem {
         match error {
             CommitError::Journal(error) => error.into(),
             CommitError::Stopped => Self::new(503, "publish.stopped", error.to_string()).retry_after("5"),
-            // What the routes record does not depend on what was read before.
-            CommitError::Conflict(_) => Self::new(500, "journal.conflict", error.to_string()),
+            // What the routes record does not depend on what was read before, and is due to no event.
+            CommitError::Conflict(_) | CommitError::Loop { .. } => {
+                Self::new(500, "journal.conflict", error.to_string())
+            }
         }
     }
 }
@@ -170,8 +172,15 @@ impl From<CommandError> for Problem {
             CommandError::Unknown(_) => Self::new(404, "plugin.unknown", detail),
             CommandError::State { .. } => Self::new(409, "plugin.state", detail),
             CommandError::Load(error) => Self::new(422, error.code(), detail),
+            CommandError::Limit(error) => error.into(),
             CommandError::Stopped => Self::new(503, "publish.stopped", detail).retry_after("5"),
         }
+    }
+}
+
+impl From<LimitError> for Problem {
+    fn from(error: LimitError) -> Self {
+        Self::field("limits.invalid", error.field, error.expected, error.found)
     }
 }
 

@@ -26,8 +26,23 @@ pub enum Change {
     Replay { letters: Vec<i64> },
     /// These dead letters are thrown away.
     Purge { letters: Vec<i64> },
-    /// How an operator, or its faults, have left a plugin.
-    Standing { plugin: Arc<str>, disabled: bool, quarantines: u32, quarantined_until_ms: Option<i64> },
+    /// See [`Standing`].
+    Standing(Standing),
+}
+
+/// How an operator, or its faults, have left a plugin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    /// The plugin's name.
+    pub plugin: Arc<str>,
+    /// An operator took it out of service.
+    pub disabled: bool,
+    /// How often in a row it was in quarantine.
+    pub quarantines: u32,
+    /// When that ends, in milliseconds since 1970, UTC.
+    pub quarantined_until_ms: Option<i64>,
+    /// The limits that an operator set, as a JSON object; none if none are.
+    pub limits: Option<String>,
 }
 
 /// An event that a handler could not handle, and why.
@@ -114,10 +129,10 @@ impl Change {
             Self::Purge { letters } => {
                 letters.iter().try_for_each(|id| run("DELETE FROM dead_letters WHERE id = ?1", params![id]))
             }
-            Self::Standing { plugin, disabled, quarantines, quarantined_until_ms } => {
-                let sql = "INSERT OR REPLACE INTO plugins (name, disabled, quarantines, quarantined_until_ms)
-                           VALUES (?1, ?2, ?3, ?4)";
-                run(sql, params![plugin, disabled, quarantines, quarantined_until_ms])
+            Self::Standing(Standing { plugin, disabled, quarantines, quarantined_until_ms, limits }) => {
+                let sql = "INSERT OR REPLACE INTO plugins (name, disabled, quarantines, quarantined_until_ms, limits)
+                           VALUES (?1, ?2, ?3, ?4, ?5)";
+                run(sql, params![plugin, disabled, quarantines, quarantined_until_ms, limits])
             }
         }
     }

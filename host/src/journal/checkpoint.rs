@@ -12,6 +12,7 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
         mpsc::{Receiver, SyncSender, sync_channel},
     },
+    thread::JoinHandle,
 };
 
 /// More pages than this in the log written ahead: the writer does the rest. 32 MiB.
@@ -19,35 +20,32 @@ const LONG: u64 = 4_096;
 
 #[derive(Debug)]
 pub(super) struct Checkpointer {
-    ask: SyncSender<()>,
+    /// None once it has ended.
+    ask: Option<SyncSender<()>>,
+    thread: Option<JoinHandle<()>>,
     /// Pages in the log written ahead when it was last looked at.
     pages: Arc<AtomicU64>,
     /// It was copied since the writer asked last.
     copied: Arc<AtomicBool>,
-    /// It ended well, so that nothing but the file need be left.
-    ended_well: Arc<AtomicBool>,
 }
 
 impl Checkpointer {
     pub(super) fn start(file: &Path, shared: Weak<Shared>, sync: super::Sync) -> io::Result<Self> {
         let (ask, asked) = sync_channel(1);
         let pages = Arc::new(AtomicU64::new(0));
-        let (copied, ended_well) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
-        let (file, counted, is_copied, is_well) = (file.to_owned(), pages.clone(), copied.clone(), ended_well.clone());
+        let copied = Arc::new(AtomicBool::new(false));
+        let (file, counted, is_copied) = (file.to_owned(), pages.clone(), copied.clone());
         let run = move || match schema::writer(&file, sync) {
-            Ok(connection) => {
-                run(&connection, &asked, &shared, &counted, &is_copied);
-                let _ = schema::copies_at_end(&connection, is_well.load(Relaxed));
-            }
+            Ok(connection) => run(&connection, &asked, &shared, &counted, &is_copied),
             Err(error) => tracing::error!(%error, "no checkpoints: the log written ahead will grow"),
         };
-        std::thread::Builder::new().name("busway-checkpoint".into()).spawn(run)?;
-        Ok(Self { ask, pages, copied, ended_well })
+        let thread = std::thread::Builder::new().name("busway-checkpoint".into()).spawn(run)?;
+        Ok(Self { ask: Some(ask), thread: Some(thread), pages, copied })
     }
 
     pub(super) fn ask(&self) {
         // One that waits is as good as two.
-        let _ = self.ask.try_send(());
+        let _ = self.ask.as_ref().map(|ask| ask.try_send(()));
     }
 
     /// Whether it was copied since this was asked last, or said.
@@ -59,8 +57,11 @@ impl Checkpointer {
         self.copied.fetch_or(again, Relaxed);
     }
 
-    pub(super) fn leave_one_file(&self) {
-        self.ended_well.store(true, Relaxed);
+    /// Waits for the copy that is being made: another one would find the log busy.
+    pub(super) fn stop(&mut self) {
+        self.ask = None;
+        // It has said why, if it panicked.
+        let _ = self.thread.take().map(JoinHandle::join);
     }
 
     /// The writer's part, between two rounds.

@@ -166,18 +166,39 @@ pub(super) fn newest(connection: &Connection) -> rusqlite::Result<i64> {
     connection.prepare_cached("SELECT ifnull(max(id), 0) FROM dead_letters")?.query_row([], |row| row.get(0))
 }
 
+/// What only the hub writes of an event, as its JSON form has it.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct KeptMetadata {
+    #[serde(default)]
+    hops: u32,
+    #[serde(default)]
+    chain: Vec<u64>,
+}
+
+impl KeptMetadata {
+    /// Puts it into `event`, whose seq is known. What came of events from before there were chains
+    /// has gone through more hops than its chain knows of.
+    pub(super) fn give_to(self, event: &mut Event) -> Result<(), String> {
+        let Self { hops, chain } = self;
+        let is_whole = chain.len() as u64 <= u64::from(hops)
+            && chain.is_sorted_by(|one, next| one < next)
+            && chain.last().is_none_or(|last| *last < event.seq);
+        if !is_whole {
+            return Err(format!("{} seqs with {hops} hops before seq {}", chain.len(), event.seq));
+        }
+        (event.metadata.hops, event.metadata.chain) = (hops, chain);
+        Ok(())
+    }
+}
+
 /// The event of a dead letter as it was: also what publishers cannot set.
 pub(super) fn parse(text: &str, seq: u64) -> Option<Arc<Event>> {
     #[derive(Deserialize)]
     struct Kept {
         metadata: KeptMetadata,
     }
-    #[derive(Deserialize)]
-    struct KeptMetadata {
-        hops: u32,
-    }
     let mut event = NewEvent::from_json(text).ok()?.admit().ok()?;
     event.seq = seq;
-    event.metadata.hops = serde_json::from_str::<Kept>(text).ok()?.metadata.hops;
+    serde_json::from_str::<Kept>(text).ok()?.metadata.give_to(&mut event).ok()?;
     Some(Arc::new(event))
 }

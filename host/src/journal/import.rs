@@ -1,9 +1,10 @@
-//! Fills an empty journal with events as they were exported: seqs, ids, times, hops and causes stay what they were. Ends as a
+//! Fills an empty journal with events as they were exported: seqs, ids, times, hops, chains and causes stay what they were. Ends as a
 //! whole or leaves nothing; an import that was cut off is known by a mark, and the next one begins anew.
 
 use super::{
     OpenError, Span, Sync, WriteError,
     change::now_ms,
+    dead_letter::KeptMetadata,
     lock::Lock,
     mark,
     open::{make_dir, prepare},
@@ -83,12 +84,6 @@ struct Kept {
     seq: u64,
     #[serde(default)]
     metadata: KeptMetadata,
-}
-
-#[derive(Default, Deserialize)]
-struct KeptMetadata {
-    #[serde(default)]
-    hops: u32,
 }
 
 impl Importer {
@@ -194,6 +189,12 @@ fn parse(line: &str) -> Result<Event, EventError> {
         expected: "an event with `seq`, as `journal export` writes it".into(),
         found: error.to_string(),
     })?;
-    (event.seq, event.metadata.hops) = (kept.seq, kept.metadata.hops);
+    event.seq = kept.seq;
+    kept.metadata.give_to(&mut event).map_err(|found| EventError {
+        code: "event.chain",
+        field: "metadata.chain".into(),
+        expected: "growing seqs before the event's own, at most as many as `metadata.hops`".into(),
+        found,
+    })?;
     Ok(event)
 }

@@ -126,8 +126,9 @@ impl Inspector {
         }
         let sqlite = |error| OpenError::Sqlite { path: path.clone(), error };
         let connection = schema::reader(&path).map_err(sqlite)?;
-        if check_identity(&connection, &path)? == 0 {
-            return Err(empty());
+        match check_identity(&connection, &path)? {
+            0 => return Err(empty()),
+            version => schema::show_as_today(&connection, version).map_err(sqlite)?,
         }
         let Place { oldest, head, is_damaged: damaged } = Place::find(&connection);
         // Rows after the last seq that is known to have been given are damaged, and named too.

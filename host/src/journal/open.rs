@@ -2,7 +2,7 @@
 
 use super::{
     Journal, JournalConfig, Shared, Sync, WriteError, Writer,
-    change::now_ms,
+    change::{Standing, now_ms},
     checkpoint::Checkpointer,
     import,
     lock::Lock,
@@ -132,19 +132,6 @@ pub struct KvEntry {
     pub value: Vec<u8>,
 }
 
-/// See [`super::Change::Standing`].
-#[derive(Debug, Clone)]
-pub struct Standing {
-    /// The plugin's name.
-    pub plugin: String,
-    /// An operator took it out of service.
-    pub disabled: bool,
-    /// How often in a row it was in quarantine.
-    pub quarantines: u32,
-    /// When that ends, in milliseconds since 1970, UTC.
-    pub quarantined_until_ms: Option<i64>,
-}
-
 /// Opens the journal of a data directory, or makes it. Blocks. `dedup`: how far back, and how many, [`Opened::recent`] goes.
 ///
 /// # Errors
@@ -261,7 +248,8 @@ pub(super) fn prepare(path: &Path, sync: Sync) -> Result<Connection, OpenError> 
 fn recent(connection: &Connection, head: u64, (window, most): (Duration, usize)) -> rusqlite::Result<Vec<Recent>> {
     let now = now_ms();
     let since = now.saturating_sub(i64::try_from(window.as_millis()).unwrap_or(i64::MAX));
-    let sql = "SELECT seq, received_ms, source, event_id FROM events WHERE seq <= ?1 ORDER BY seq DESC LIMIT ?2";
+    let sql =
+        "SELECT seq, received_ms, source, event_id FROM events WHERE seq BETWEEN 1 AND ?1 ORDER BY seq DESC LIMIT ?2";
     let mut statement = connection.prepare(sql)?;
     let mut rows = statement.query([head, most as u64].map(|number| i64::try_from(number).unwrap_or(i64::MAX)))?;
     let mut recent = Vec::new();
@@ -286,13 +274,15 @@ fn kv(connection: &Connection) -> rusqlite::Result<Vec<KvEntry>> {
 }
 
 fn standings(connection: &Connection) -> rusqlite::Result<Vec<Standing>> {
-    let mut statement = connection.prepare("SELECT name, disabled, quarantines, quarantined_until_ms FROM plugins")?;
+    let mut statement =
+        connection.prepare("SELECT name, disabled, quarantines, quarantined_until_ms, limits FROM plugins")?;
     let standings = statement.query_map([], |row| {
         Ok(Standing {
-            plugin: row.get(0)?,
+            plugin: row.get::<_, String>(0)?.into(),
             disabled: row.get(1)?,
             quarantines: row.get(2)?,
             quarantined_until_ms: row.get(3)?,
+            limits: row.get(4)?,
         })
     })?;
     standings.collect()

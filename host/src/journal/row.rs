@@ -9,17 +9,18 @@ use std::sync::Arc;
 
 /// The columns in the order in which [`read`] takes them.
 pub(super) const COLUMNS: &str =
-    "seq, type, event_id, source, correlation_id, causation_id, time_us, hops, tags, extensions, data, crc";
+    "seq, type, event_id, source, correlation_id, causation_id, time_us, hops, tags, extensions, data, crc, chain";
 
 const INSERT: &str = "INSERT INTO events (seq, type, event_id, source, correlation_id, causation_id, time_us, hops, tags, \
-                      extensions, data, crc, received_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)";
+                      extensions, data, crc, chain, received_ms) \
+                      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
 
 /// Writes events, in order.
 pub(super) fn insert(connection: &Connection, events: &[Arc<Event>], received_ms: i64) -> rusqlite::Result<()> {
     let mut statement = connection.prepare_cached(INSERT)?;
     for event in events {
         bind(&mut statement, event)?;
-        statement.raw_bind_parameter(13, received_ms)?;
+        statement.raw_bind_parameter(14, received_ms)?;
         statement.raw_execute()?;
     }
     Ok(())
@@ -30,6 +31,7 @@ fn bind(statement: &mut Statement<'_>, event: &Event) -> rusqlite::Result<()> {
     // Strings and raw JSON cannot fail to serialise.
     let tags = (!meta.tags.is_empty()).then(|| serde_json::to_string(&meta.tags).unwrap_or_default());
     let extensions = (!meta.extensions.is_empty()).then(|| serde_json::to_string(&meta.extensions).unwrap_or_default());
+    let chain = (!meta.chain.is_empty()).then(|| serde_json::to_string(&meta.chain).unwrap_or_default());
     let texts = [
         Some(event.event_type.as_str()),
         Some(&meta.event_id),
@@ -53,16 +55,18 @@ fn bind(statement: &mut Statement<'_>, event: &Event) -> rusqlite::Result<()> {
     statement.raw_bind_parameter(9, tags)?;
     statement.raw_bind_parameter(10, extensions)?;
     statement.raw_bind_parameter(11, data)?;
-    statement.raw_bind_parameter(12, checksum(numbers, texts))
+    statement.raw_bind_parameter(12, checksum(numbers, texts, chain.as_deref()))?;
+    statement.raw_bind_parameter(13, chain)
 }
 
 /// Over the numbers, then each text with its length before it, so that no two rows run together; a null counts as none.
-fn checksum(numbers: [i64; 3], texts: [Option<&str>; 8]) -> i64 {
+/// A chain that is null is left out: rows from before there were chains have none, and no checksum of it.
+fn checksum(numbers: [i64; 3], texts: [Option<&str>; 8], chain: Option<&str>) -> i64 {
     let mut hasher = Hasher::new();
     for number in numbers {
         hasher.update(&number.to_le_bytes());
     }
-    for text in texts {
+    for text in texts.into_iter().chain(chain.map(Some)) {
         let length = text.map_or(u64::MAX, |text| text.len() as u64);
         hasher.update(&length.to_le_bytes());
         hasher.update(text.unwrap_or_default().as_bytes());
@@ -75,8 +79,8 @@ pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Option<Event>> {
     let number = |index| row.get_ref(index).map(|value| value.as_i64().ok());
     let numbers = (number(0)?, number(6)?, number(7)?);
     let (Some(seq), Some(time_us), Some(hops)) = numbers else { return Ok(None) };
-    let mut texts = [None; 8];
-    for (text, index) in texts.iter_mut().zip([1, 2, 3, 4, 5, 8, 9, 10]) {
+    let (mut texts, mut chain) = ([None; 8], None);
+    for (text, index) in texts.iter_mut().chain([&mut chain]).zip([1, 2, 3, 4, 5, 8, 9, 10, 12]) {
         *text = match row.get_ref(index)? {
             ValueRef::Null => None,
             ValueRef::Text(bytes) => match std::str::from_utf8(bytes) {
@@ -86,13 +90,13 @@ pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Option<Event>> {
             _ => return Ok(None),
         };
     }
-    if number(11)? != Some(checksum([seq, time_us, hops], texts)) {
+    if number(11)? != Some(checksum([seq, time_us, hops], texts, chain)) {
         return Ok(None);
     }
-    Ok(assemble(seq, time_us, hops, texts))
+    Ok(assemble(seq, time_us, hops, texts, chain))
 }
 
-fn assemble(seq: i64, time_us: i64, hops: i64, texts: [Option<&str>; 8]) -> Option<Event> {
+fn assemble(seq: i64, time_us: i64, hops: i64, texts: [Option<&str>; 8], chain: Option<&str>) -> Option<Event> {
     let [event_type, event_id, source, correlation_id, causation_id, tags, extensions, data] = texts;
     let extensions: Extensions = match extensions {
         Some(text) => serde_json::from_str(text).ok()?,
@@ -110,6 +114,7 @@ fn assemble(seq: i64, time_us: i64, hops: i64, texts: [Option<&str>; 8]) -> Opti
             tags: tags.map_or(Some(Vec::new()), |text| serde_json::from_str(text).ok())?,
             causation_id: causation_id.map(str::to_owned),
             hops: hops.try_into().ok()?,
+            chain: chain.map_or(Some(Vec::new()), |text| serde_json::from_str(text).ok())?,
             extensions,
         },
     })

@@ -12,7 +12,8 @@ pub(super) const APPLICATION_ID: i32 = 0x4275_7377;
 const BUSY: Duration = Duration::from_secs(5);
 
 /// One step for each version of the schema, from the empty file on. Never changed, only added to.
-const MIGRATIONS: &[&str] = &["
+const MIGRATIONS: &[&str] = &[
+    "
     CREATE TABLE meta (key TEXT PRIMARY KEY, value ANY NOT NULL) STRICT, WITHOUT ROWID;
     -- Seqs are in a row: one that is missing between the first and the last is damage.
     CREATE TABLE events (
@@ -72,7 +73,12 @@ const MIGRATIONS: &[&str] = &["
         quarantines INTEGER NOT NULL,
         quarantined_until_ms INTEGER
     ) STRICT, WITHOUT ROWID;
-"];
+",
+    // JSON array of the seqs of an event's ancestors, the root first; null for none. In `crc` where it is not null.
+    "ALTER TABLE events ADD COLUMN chain TEXT",
+    // JSON object of the limits that an operator set over the API; null for none.
+    "ALTER TABLE plugins ADD COLUMN limits TEXT",
+];
 
 /// The version that this program writes.
 pub(super) const VERSION: i64 = MIGRATIONS.len() as i64;
@@ -106,6 +112,8 @@ fn common(connection: &Connection) -> rusqlite::Result<()> {
     copies_at_end(connection, false)?;
     connection.busy_timeout(BUSY)?;
     connection.set_prepared_statement_cache_capacity(32);
+    // A confined hub may write nowhere else.
+    connection.pragma_update(None, "temp_store", "MEMORY")?;
     connection.pragma_update(None, "trusted_schema", false)?;
     connection.pragma_update(None, "foreign_keys", false)?;
     // A damaged page is to be an error, not nonsense.
@@ -123,6 +131,15 @@ pub(super) fn identity(connection: &Connection) -> rusqlite::Result<(i32, i64)> 
     Ok((get("application_id")? as i32, get("user_version")?))
 }
 
+/// Shows a connection that only reads the tables of an older `version` as those of today: what is not there is null.
+pub(super) fn show_as_today(connection: &Connection, version: i64) -> rusqlite::Result<()> {
+    if version < 2 {
+        // Names of this connection's own go before those of the file.
+        connection.execute_batch("CREATE TEMP VIEW events AS SELECT *, NULL AS chain FROM main.events")?;
+    }
+    Ok(())
+}
+
 /// Brings the file from `version` to [`VERSION`].
 pub(super) fn migrate(connection: &mut Connection, version: i64) -> rusqlite::Result<()> {
     let steps = MIGRATIONS.iter().skip(usize::try_from(version).unwrap_or(0));
@@ -134,4 +151,114 @@ pub(super) fn migrate(connection: &mut Connection, version: i64) -> rusqlite::Re
         transaction.commit()?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        event::{Event, NewEvent},
+        journal::{Change, Inspector, JournalConfig, Part, Standing, open},
+    };
+    use std::sync::Arc;
+
+    /// A journal as the program of version 1 wrote it, checksums and all.
+    fn version_1(dir: &Path) {
+        let connection = Connection::open(dir.join(FILE)).unwrap();
+        connection.execute_batch(MIGRATIONS[0]).unwrap();
+        let rows = r#"
+            INSERT INTO events (seq, type, event_id, source, correlation_id, causation_id, time_us, received_ms, hops, tags,
+                                extensions, data, crc) VALUES
+            (7, 'task.created', 'e7', 's', 'c', 'p', 1795332900123456, 1795377850001, 3, '["a","b"]', '{"x":1}', '{"n":1.10}', 1139648695),
+            (8, 'bare', 'e8', NULL, NULL, NULL, 1795332901000000, 1795377850001, 0, NULL, NULL, 'null', 3070299934);
+            INSERT INTO plugins VALUES ('old', 1, 2, 1795377850001);
+            INSERT INTO meta VALUES ('epoch', '01a204db-e690-7510-9aaa-151f291d7898'), ('oldest', 7);
+            PRAGMA user_version = 1"#;
+        connection.execute_batch(rows).unwrap();
+        connection.pragma_update(None, "application_id", APPLICATION_ID).unwrap();
+    }
+
+    fn read(dir: &Path) -> (i64, Vec<Arc<Event>>) {
+        let inspector = Inspector::open(dir).unwrap();
+        assert!(inspector.integrity().is_empty(), "{:?}", inspector.integrity());
+        let events = inspector.walk(0, u64::MAX).flat_map(|part| match part {
+            Part::Events(events) => events,
+            Part::Damaged(damage) => panic!("{damage:?}"),
+        });
+        let events = events.collect();
+        (inspector.info().unwrap().schema, events)
+    }
+
+    fn open_again(dir: &Path) -> crate::journal::Opened {
+        open_whole(dir).0
+    }
+
+    fn open_whole(dir: &Path) -> (crate::journal::Opened, crate::journal::Memory) {
+        let config = JournalConfig { dir: dir.to_owned(), ..JournalConfig::default() };
+        open(&config, (Duration::from_secs(1), 10), Arc::default()).unwrap()
+    }
+
+    #[test]
+    fn how_plugins_stood_in_version_2_is_known_and_what_came_since_is_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        version_1(dir.path());
+        let connection = Connection::open(dir.path().join(FILE)).unwrap();
+        connection.execute_batch(MIGRATIONS[1]).unwrap();
+        connection.pragma_update(None, "user_version", 2).unwrap();
+        drop(connection);
+        let (mut opened, memory) = open_whole(dir.path());
+        let old = Standing {
+            plugin: "old".into(),
+            disabled: true,
+            quarantines: 2,
+            quarantined_until_ms: Some(1_795_377_850_001),
+            limits: None,
+        };
+        assert_eq!(memory.plugins, std::slice::from_ref(&old));
+        let now = Standing { limits: Some("{}".into()), quarantines: 0, ..old };
+        opened.writer.commit(&[], &[Change::Standing(now.clone())]).unwrap();
+        drop(opened);
+        assert_eq!(open_whole(dir.path()).1.plugins, [now]);
+        assert_eq!(read(dir.path()).0, VERSION);
+    }
+
+    #[test]
+    fn a_journal_of_version_1_is_read_as_it_is_and_goes_on_as_one_of_today() {
+        let dir = tempfile::tempdir().unwrap();
+        version_1(dir.path());
+        let (version, before) = read(dir.path());
+        assert_eq!((version, before.len(), before[0].metadata.hops), (1, 2, 3));
+        assert!(before.iter().all(|event| event.metadata.chain.is_empty()));
+        let mut opened = open_again(dir.path());
+        assert_eq!((opened.head, opened.epoch.to_string().as_str()), (8, "01a204db-e690-7510-9aaa-151f291d7898"));
+        let mut event = Event { seq: 9, ..NewEvent::new("later").admit().unwrap() };
+        (event.metadata.hops, event.metadata.chain) = (2, vec![7, 8]);
+        opened.writer.commit(&[Arc::new(event)], &[]).unwrap();
+        drop(opened);
+        let (version, after) = read(dir.path());
+        assert_eq!((version, after.len(), &after[2].metadata.chain), (VERSION, 3, &vec![7, 8]));
+        let texts = |events: &[Arc<Event>]| events.iter().map(|event| event.to_json()).collect::<Vec<_>>();
+        assert_eq!(texts(&after[..2]), texts(&before));
+        assert_eq!(open_again(dir.path()).head, 9);
+    }
+
+    #[test]
+    fn a_chain_that_is_not_what_was_written_is_damage() {
+        for forged in ["'[7]'", "'[7,9]'", "NULL", "''"] {
+            let dir = tempfile::tempdir().unwrap();
+            let mut opened = open_again(dir.path());
+            let event = |seq| {
+                let mut event = Event { seq, ..NewEvent::new("a").admit().unwrap() };
+                event.metadata.chain = vec![7, 8];
+                Arc::new(event)
+            };
+            opened.writer.commit(&[event(1), event(2)], &[]).unwrap();
+            drop(opened);
+            let connection = Connection::open(dir.path().join(FILE)).unwrap();
+            connection.execute(&format!("UPDATE events SET chain = {forged} WHERE seq = 1"), []).unwrap();
+            let inspector = Inspector::open(dir.path()).unwrap();
+            let first = inspector.walk(1, 2).next();
+            assert!(matches!(&first, Some(Part::Damaged(damage)) if (damage.from, damage.to) == (1, 1)), "{first:?}");
+        }
+    }
 }

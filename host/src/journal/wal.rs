@@ -16,6 +16,9 @@
 //! 3. Its head is not what it was, and frames follow. It is synced before the first frame is written, and so small that it is
 //!    written whole.
 //!
+//! The first witness is gone once SQLite has opened the log, since it makes the index anew. So a log that has lost something is
+//! copied before that, and while it is the same as its copy it is still that log.
+//!
 //! What no witness is left of: the very last transaction, if its last frame is damaged and the index is gone.
 
 use std::{
@@ -63,6 +66,9 @@ pub(super) fn look(file: &Path) -> io::Result<Tail> {
     if length <= HEAD as u64 {
         return Ok(Tail::Whole);
     }
+    if is_kept(file, length)? {
+        return Ok(Tail::Lost);
+    }
     log.read_exact(&mut head)?;
     let Some(head) = Head::read(&head) else { return Ok(Tail::Lost) };
     let walked = walk(&head, &mut log)?;
@@ -100,9 +106,19 @@ pub(super) fn renew(file: &Path) -> io::Result<()> {
 /// Puts a copy of a damaged log aside: SQLite is about to write over what it dropped.
 pub(super) fn keep(file: &Path) {
     let (from, to) = (beside(file, "-wal"), beside(file, "-wal.damaged"));
-    match fs::copy(&from, &to) {
-        Ok(_) => tracing::error!(copy = %to.display(), "the damaged log was kept"),
+    match fs::copy(&from, &to).and_then(|_| File::open(&to)?.sync_all()) {
+        Ok(()) => tracing::error!(copy = %to.display(), "the damaged log was kept"),
         Err(error) => tracing::error!(%error, "the damaged log cannot be kept"),
+    }
+}
+
+/// Whether the log is the same as the damaged one that was put aside: nobody has written to it since.
+fn is_kept(file: &Path, length: u64) -> io::Result<bool> {
+    let kept = beside(file, "-wal.damaged");
+    match fs::metadata(&kept) {
+        Ok(metadata) if metadata.len() == length => Ok(fs::read(kept)? == fs::read(beside(file, "-wal"))?),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(false),
     }
 }
 

@@ -14,7 +14,7 @@ use std::{sync::Arc, sync::atomic::Ordering::Relaxed, time::Instant};
 
 /// After so many bytes written ahead, as far as can be told, they are copied into the file. Little at a time: while the system
 /// writes them out, the next sync waits.
-const CHECKPOINT_BYTES: usize = 4 << 20;
+const CHECKPOINT_BYTES: usize = 512 << 10;
 /// What each round writes ahead besides its events: the pages that it shares with the round before and the one after.
 const ROUND_BYTES: usize = 24 << 10;
 
@@ -180,6 +180,7 @@ pub(super) fn classify(error: &Error) -> WriteError {
 impl Drop for Writer {
     /// Leaves one file that is whole by itself, and the word that it ended well.
     fn drop(&mut self) {
+        self.checkpointer.stop();
         let trouble = &self.journal.shared.trouble;
         if self.unwritten.is_some() || matches!(&*trouble.borrow(), Some(WriteError::ReadOnly(_))) {
             return;
@@ -190,7 +191,6 @@ impl Drop for Writer {
             }
             mark::close(&self.connection, self.head)?;
             self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
-            self.checkpointer.leave_one_file();
             schema::copies_at_end(&self.connection, true)
         };
         if let Err(error) = end() {

@@ -1,6 +1,6 @@
 //! One transaction: what it read, what it would write, and the check at its commit. Knows nothing of who runs it.
 
-use super::{Entry, KvError, MAX_KEY_BYTES, MAX_KEYS_LISTED, MAX_KEYS_TOUCHED, Namespace, State};
+use super::{Entry, KvError, MAX_KEY_BYTES, MAX_KEYS_LISTED, MAX_KEYS_TOUCHED, Namespace, Quota, State};
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
@@ -9,6 +9,7 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub struct Transaction {
     namespace: Arc<Namespace>,
+    quota: Quota,
     /// What each key held when it was first read, and goes on holding here: two readings that differ could both be gone
     /// again at the commit. None: it was not there.
     reads: BTreeMap<String, Option<Entry>>,
@@ -40,8 +41,9 @@ struct Growth {
 pub struct Conflict;
 
 impl Transaction {
-    pub(super) fn new(namespace: Arc<Namespace>) -> Self {
-        Self { namespace, reads: BTreeMap::new(), listed: None, writes: BTreeMap::new(), growth: Growth::default() }
+    pub(super) fn new(namespace: Arc<Namespace>, quota: Quota) -> Self {
+        let (reads, writes) = (BTreeMap::new(), BTreeMap::new());
+        Self { namespace, quota, reads, listed: None, writes, growth: Growth::default() }
     }
 
     /// The value at `key`.
@@ -135,7 +137,9 @@ impl Transaction {
         }
         let (bytes, keys) = self.after(&state);
         let written = !self.writes.is_empty();
-        if written && (bytes > self.namespace.quota.bytes || keys > self.namespace.quota.keys) {
+        // Removing is always allowed: a quota that was lowered must not keep anybody from getting below it.
+        let puts = self.writes.values().any(|write| write.value.is_some());
+        if puts && (bytes > self.quota.bytes || keys > self.quota.keys) {
             return Err(Conflict);
         }
         let bytes_before = state.bytes;
@@ -173,7 +177,7 @@ impl Transaction {
         let bytes = state.bytes.saturating_add_signed(growth.bytes);
         let keys = state.entries.len().saturating_add_signed(growth.keys);
         drop(state);
-        let quota = self.namespace.quota;
+        let quota = self.quota;
         if value.is_some() && (bytes > quota.bytes || keys > quota.keys) {
             return Err(KvError::Quota { bytes, keys, quota });
         }
@@ -352,6 +356,28 @@ mod tests {
         assert_eq!(space.size(), super::super::Size { bytes: 4, keys: 2 });
         assert!(matches!(space.begin().set("", b""), Err(KvError::Key(0))));
         assert!(matches!(space.begin().get(&"k".repeat(257)), Err(KvError::Key(257))));
+    }
+
+    #[test]
+    fn a_quota_below_what_is_there_loses_nothing_and_lets_keys_be_removed() {
+        let space = namespace(Quota::default());
+        let mut before = space.begin();
+        ["a", "b", "c"].iter().for_each(|key| before.set(key, b"1").unwrap());
+        before.commit().unwrap();
+        let narrow = || space.begin_within(Quota { bytes: 4, keys: 2 });
+        let mut refused = narrow();
+        assert_eq!(refused.get("c").unwrap().as_deref(), Some(&b"1"[..]));
+        assert!(matches!(refused.set("a", b""), Err(KvError::Quota { bytes: 5, keys: 3, .. })));
+        assert!(matches!(refused.increment("a", 1), Err(KvError::Quota { .. })));
+        refused.commit().unwrap();
+        assert_eq!(space.size().keys, 3);
+        let mut removing = space.begin_within(Quota { bytes: 0, keys: 0 });
+        removing.delete("a").unwrap();
+        removing.commit().unwrap();
+        let mut fits = narrow();
+        fits.set("b", b"2").unwrap();
+        fits.commit().unwrap();
+        assert_eq!(space.size(), super::super::Size { bytes: 4, keys: 2 });
     }
 
     #[derive(Debug, Clone)]

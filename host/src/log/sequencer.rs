@@ -6,6 +6,7 @@
 use super::{
     AppendError, CommitError, Conflict, Phase, Shared,
     dedup::Dedup,
+    descendants::{Descendants, TooMany, brought_about},
     message::{Append, Applied, Commit, Purpose, Seqs, Undo},
     tail::Batch,
 };
@@ -25,6 +26,7 @@ pub(super) struct Sequencer {
     pub(super) appends: Receiver<Append>,
     pub(super) commits: Receiver<Commit>,
     pub(super) dedup: Dedup,
+    pub(super) descendants: Descendants,
     pub(super) writer: Option<Writer>,
 }
 
@@ -92,7 +94,7 @@ impl Sequencer {
         let mut tidy = false;
         for commit in commits.drain(..) {
             tidy |= commit.purpose == Purpose::Tidy;
-            round.commit(&self.shared, commit);
+            round.commit(&self.shared, &mut self.descendants, commit);
         }
         // Also before: nobody may have published for long.
         let mut forgotten = self.dedup.forget();
@@ -106,9 +108,13 @@ impl Sequencer {
             None => Ok(()),
         };
         match written {
-            Ok(()) => round.finish(&self.shared),
+            Ok(()) => {
+                self.shared.metrics.roots_forgotten.add(self.descendants.forget());
+                round.finish(&self.shared);
+            }
             Err(error) => {
                 self.dedup.take_back(round.remembered);
+                self.descendants.take_back(&round.brought_about);
                 round.fail(&self.shared, &error);
             }
         }
@@ -141,12 +147,15 @@ struct Round {
     own_appended: u64,
     committed: Vec<CommitAck>,
     conflicts: Vec<CommitAck>,
+    loops: Vec<(CommitAck, TooMany)>,
     appended: Vec<(AppendAck, Seqs)>,
     /// Events and bytes that leave the ingress queue.
     taken: (usize, usize),
     duplicates: u64,
     /// Identities that are to be forgotten if it fails.
     remembered: usize,
+    /// By root, what is to be taken back if it fails.
+    brought_about: Vec<(u64, u64)>,
 }
 
 impl Round {
@@ -162,18 +171,31 @@ impl Round {
             own_appended: 0,
             committed: Vec::new(),
             conflicts: Vec::new(),
+            loops: Vec::new(),
             appended: Vec::new(),
             taken: (0, 0),
             duplicates: 0,
             remembered: 0,
+            brought_about: Vec::new(),
         }
     }
 
-    fn commit(&mut self, shared: &Shared, commit: Commit) {
+    fn commit(&mut self, shared: &Shared, descendants: &mut Descendants, commit: Commit) {
+        let brought = if commit.purpose == Purpose::Call { brought_about(&commit.events) } else { None };
+        // Before anything is applied: what is refused needs no taking back.
+        if let Some((root, more)) = brought
+            && let Err(too_many) = descendants.check(root, more)
+        {
+            return self.loops.push((commit.ack, too_many));
+        }
         match (commit.apply)() {
             Ok(Applied { changes, undo }) => {
                 self.changes.extend(changes);
                 self.undo.extend(undo);
+                if let Some((root, more)) = brought {
+                    descendants.add(root, more);
+                    self.brought_about.push((root, more));
+                }
                 let events = commit.events.len() as u64;
                 match commit.purpose {
                     Purpose::Call => (self.calls, self.emitted) = (self.calls + 1, self.emitted + events),
@@ -225,6 +247,7 @@ impl Round {
     fn finish(self, shared: &Shared) {
         let metrics = &shared.metrics;
         metrics.commits.add(self.calls);
+        metrics.commit_loops.add(self.loops.len() as u64);
         metrics.events_emitted.add(self.emitted);
         metrics.events_internal.add(self.own + self.own_appended);
         metrics.events_duplicate.add(self.duplicates);
@@ -249,6 +272,9 @@ impl Round {
         for ack in self.committed {
             let _ = ack.send(Ok(()));
         }
+        for (ack, TooMany { root, descendants }) in self.loops {
+            let _ = ack.send(Err(CommitError::Loop { root, descendants }));
+        }
         conflict(self.conflicts);
     }
 
@@ -262,7 +288,8 @@ impl Round {
         for (ack, _) in self.appended {
             let _ = ack.send(Err(AppendError::Journal(error.clone())));
         }
-        for ack in self.committed {
+        // Also what was too much: together with what is taken back now, so it may not be.
+        for ack in self.committed.into_iter().chain(self.loops.into_iter().map(|(ack, _)| ack)) {
             let _ = ack.send(Err(CommitError::Journal(error.clone())));
         }
         conflict(self.conflicts);

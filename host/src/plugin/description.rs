@@ -4,7 +4,7 @@
 use super::bindings::filter::exports::busway::plugin::filter::Description as FilterDescription;
 use super::bindings::handler::exports::busway::plugin::handler::Description as HandlerDescription;
 use super::convert;
-use super::grants::Asked;
+use super::grants::{Asked, Capability};
 use super::manifest::{Isolation, OrderBy};
 use super::schema::Schema;
 use super::{Kind, Name};
@@ -27,7 +27,7 @@ pub struct Description {
     pub summary: String,
     /// Any of these matches; a filter has none.
     pub subscriptions: Vec<EventFilter>,
-    /// What it asks for, and the types it says it emits.
+    /// What it asks for, also by its imports, and the types it says it emits.
     pub asked: Asked,
     /// Its wish.
     pub isolation: Option<Isolation>,
@@ -61,17 +61,13 @@ impl Description {
             checked.asked.emits.push(glob);
         }
         for capability in said.capabilities {
-            match capability.as_str() {
-                "publish" => checked.asked.publish = true,
-                "kv" => checked.asked.kv = true,
-                "config" => checked.asked.config = true,
-                _ => {
-                    let found = shown(&capability);
-                    return Err(format!("capabilities: expected `publish`, `kv` or `config`, found {found}"));
-                }
-            }
+            let Some(asked) = Capability::described(&capability) else {
+                let found = shown(&capability);
+                return Err(format!("capabilities: expected `publish`, `kv` or `config`, found {found}"));
+            };
+            checked.asked.capabilities.insert(asked);
         }
-        if checked.asked.publish && checked.asked.emits.is_empty() {
+        if checked.asked.capabilities.contains(&Capability::Publish) && checked.asked.emits.is_empty() {
             checked
                 .warnings
                 .push("asks for `publish` but says that it emits nothing: all it publishes is denied".into());

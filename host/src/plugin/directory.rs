@@ -2,7 +2,7 @@
 //! regular ones that lie in the directory are opened, none blocks, none is read past its limit.
 
 use super::{
-    LoadError, Name,
+    LoadError, Name, NameError,
     limits::{MAX_FILE_BYTES, MAX_MANIFEST_BYTES},
 };
 use rustix::fs::OFlags;
@@ -18,6 +18,9 @@ use std::{
 
 /// A file that was written to so recently may not be whole yet. Renamed into place, a file is older than that at once.
 const SETTLES: Duration = Duration::from_millis(50);
+
+/// Of a plugin's file.
+const ENDING: &str = ".wasm";
 
 /// Tells two states of a file apart without reading it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,7 +42,7 @@ pub(super) struct Found {
 #[derive(Debug, Default)]
 pub(super) struct Picture {
     pub(super) plugins: BTreeMap<Name, Found>,
-    /// Files that end in `.wasm` and are no plugins, with the reason.
+    /// Files that end in `.wasm`, however that is written, and are no plugins, with the reason.
     pub(super) refused: BTreeMap<String, String>,
     /// Plugins of which nothing can be told now: what is known of them stays as it is.
     pub(super) unreadable: Vec<Name>,
@@ -58,25 +61,34 @@ pub(super) fn scan(dir: &Path) -> std::io::Result<Picture> {
     };
     let now = SystemTime::now();
     for entry in entries {
-        let path = entry?.path();
-        if path.extension().is_none_or(|extension| extension != "wasm") {
-            continue;
-        }
-        let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        let name = match stem.parse::<Name>() {
+        let entry = entry?;
+        let (path, file) = (entry.path(), entry.file_name());
+        let Some(name) = name_of(&file.to_string_lossy()) else { continue };
+        // Two names that are not UTF-8 do not become one.
+        let file = file.to_str().map_or_else(|| format!("{file:?}"), str::to_owned);
+        let name = match name {
             Ok(name) => name,
-            Err(error) => {
-                picture
-                    .refused
-                    .insert(path.file_name().unwrap_or_default().to_string_lossy().into_owned(), error.to_string());
+            Err(reason) => {
+                picture.refused.insert(file, reason);
                 continue;
             }
         };
         let (wasm, toml) = match (fs::metadata(&path), sidecar(&path.with_extension("toml"))) {
             (Ok(wasm), Ok(toml)) => (wasm, toml),
             // Gone since it was listed: then it is not there.
-            (Err(error), _) if error.kind() == ErrorKind::NotFound => continue,
-            _ => {
+            (Err(error), _) if error.kind() == ErrorKind::NotFound => {
+                if fs::symlink_metadata(&path).is_ok() {
+                    picture.refused.insert(file, "expected a file, found a link to nothing".into());
+                }
+                continue;
+            }
+            (Err(error), _) => {
+                picture.refused.insert(file, format!("cannot be looked at: {error}"));
+                picture.unreadable.push(name);
+                continue;
+            }
+            (_, Err(error)) => {
+                picture.refused.insert(file, format!("its sidecar cannot be looked at: {error}"));
                 picture.unreadable.push(name);
                 continue;
             }
@@ -92,6 +104,18 @@ pub(super) fn scan(dir: &Path) -> std::io::Result<Picture> {
         picture.plugins.insert(name, Found { wasm: Print::of(&wasm), toml: toml.as_ref().map(Print::of) });
     }
     Ok(picture)
+}
+
+/// None: nobody takes it for a plugin.
+fn name_of(file: &str) -> Option<Result<Name, String>> {
+    let (stem, ending) = file.split_at_checked(file.len().checked_sub(ENDING.len())?)?;
+    if !ending.eq_ignore_ascii_case(ENDING) {
+        return None;
+    }
+    if ending != ENDING {
+        return Some(Err(format!("expected a file that ends in {ENDING}, found one that ends in {ending}")));
+    }
+    Some(stem.parse().map_err(|error: NameError| error.to_string()))
 }
 
 /// A link that leads nowhere is not the same as no file: it shows, and reading it fails.
@@ -139,13 +163,13 @@ fn read(dir: &Path, file: &str, limit: u64) -> Result<Vec<u8>, LoadError> {
     let file = open(dir, &dir.join(file))?;
     let bytes = file.metadata()?.len();
     if bytes > limit {
-        return Err(LoadError::Size { bytes });
+        return Err(LoadError::Size { most: limit, bytes });
     }
     let mut read = Vec::with_capacity(bytes as usize);
     // It may have grown since.
     file.take(limit + 1).read_to_end(&mut read)?;
     if read.len() as u64 > limit {
-        return Err(LoadError::Size { bytes: read.len() as u64 });
+        return Err(LoadError::Size { most: limit, bytes: read.len() as u64 });
     }
     Ok(read)
 }
@@ -153,14 +177,19 @@ fn read(dir: &Path, file: &str, limit: u64) -> Result<Vec<u8>, LoadError> {
 /// Links within the directory are followed (that is how some deployments swap files), links out of it are not. Opening
 /// neither waits for a writer of a pipe nor follows a link that was put there meanwhile.
 fn open(dir: &Path, path: &Path) -> Result<File, LoadError> {
+    let other = LoadError::File("something else (a directory, a pipe or a device)");
     let real: PathBuf = path.canonicalize()?;
     if !real.starts_with(dir.canonicalize()?) {
         return Err(LoadError::File("a link out of it"));
     }
+    // A device may do something when it is opened, so it is not; afterwards, for what was put there meanwhile.
+    if !fs::metadata(&real)?.is_file() {
+        return Err(other);
+    }
     let file =
         OpenOptions::new().read(true).custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32).open(&real)?;
     if !file.metadata()?.is_file() {
-        return Err(LoadError::File("something else (a directory, a pipe or a device)"));
+        return Err(other);
     }
     Ok(file)
 }

@@ -1,22 +1,37 @@
-//! The one place that configures wasmtime, and compiles. Knows nothing of what a plugin is; [`super::version`] brings it
+//! The one place that configures wasmtime, and knows what was compiled. Knows nothing of what a plugin is; [`super::version`] brings it
 //! bytes and makes instances of what comes back.
 
+use super::compile::cache::{self, Cache, Known};
+use super::compile::turns::{Tally, Turns};
+use super::compile::{self, Compiler};
 use super::fault::LoadError;
 use super::gate;
 use super::host::{self, Guest};
 use super::limits::{MAX_CORE_INSTANCES, MAX_MEMORIES, MAX_STACK_BYTES, MAX_TABLE_ELEMENTS, MAX_TABLES};
+use super::room::{Room, TABLES};
+use super::threads::SlowThreads;
+use super::ticker::Ticker;
+use crate::metrics::Exposition;
 use sha2::{Digest, Sha256};
+use std::collections::HashMap;
 use std::fmt::Write;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use wasmtime::component::{Component, Linker};
-use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig};
+use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig, Precompiled};
 
-/// Compiled components kept by hash, so that going back to a version, or a file rewritten in turns, compiles nothing.
+/// Components kept by hash, so that going back to a version, or a file rewritten in turns, loads nothing.
 const CACHED: usize = 16;
+/// Most files remembered that the compiler refused; beyond that, they are tried again.
+const REFUSED: usize = 1_024;
 
 /// What can be chosen for all plugins of a hub together.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EngineConfig {
+    /// Where files are compiled.
+    pub compiler: Compiler,
+    /// The directory where what was compiled is kept from run to run; none: nowhere.
+    pub cache: Option<PathBuf>,
     /// Most bytes that the memory of any plugin may have; a manifest cannot ask for more.
     pub max_memory: usize,
     /// Most instances at once, idle ones included.
@@ -25,18 +40,32 @@ pub struct EngineConfig {
 
 impl Default for EngineConfig {
     fn default() -> Self {
-        Self { max_memory: 64 << 20, max_instances: 1_000 }
+        Self { compiler: Compiler::Here, cache: None, max_memory: 64 << 20, max_instances: 1_000 }
     }
 }
 
 /// The machine refuses what the engine needs: address space, as a rule.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot start the WebAssembly engine: {0}")]
-pub struct EngineError(String);
+pub enum EngineError {
+    /// Wasmtime's own words.
+    #[error("cannot start the WebAssembly engine: {0}")]
+    Wasmtime(String),
+    /// No more threads.
+    #[error("cannot start the threads of the WebAssembly engine: {0}")]
+    Threads(std::io::Error),
+    /// The directory cannot be used.
+    #[error("cannot use the compile cache {}: {error}", .dir.display())]
+    Cache {
+        /// Which.
+        dir: PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
+}
 
 impl From<wasmtime::Error> for EngineError {
     fn from(error: wasmtime::Error) -> Self {
-        Self(format!("{error:#}"))
+        Self::Wasmtime(format!("{error:#}"))
     }
 }
 
@@ -46,6 +75,13 @@ pub struct Engine {
     linker: Linker<Guest>,
     /// Least recently used first.
     cache: Mutex<Vec<(Hash, Component)>>,
+    refused: Mutex<HashMap<Hash, String>>,
+    disk: Option<Cache>,
+    ticker: Ticker,
+    slow: SlowThreads,
+    room: Arc<Room>,
+    turns: Turns,
+    tally: Tally,
 }
 
 impl std::fmt::Debug for Engine {
@@ -82,7 +118,15 @@ impl Engine {
         let engine = wasmtime::Engine::new(&settings(&config))?;
         let mut linker = Linker::new(&engine);
         host::add_to_linker(&mut linker)?;
-        Ok(Arc::new(Self { config, linker, cache: Mutex::default() }))
+        let open = |dir: &PathBuf| {
+            Cache::open(dir, linker.engine()).map_err(|error| EngineError::Cache { dir: dir.clone(), error })
+        };
+        let disk = config.cache.as_ref().map(open).transpose()?;
+        let ticker = Ticker::start(engine).map_err(EngineError::Threads)?;
+        let slow = SlowThreads::start().map_err(EngineError::Threads)?;
+        let room = Room::new(config.max_instances);
+        let (cache, refused, turns, tally) = Default::default();
+        Ok(Arc::new(Self { config, linker, cache, refused, disk, ticker, slow, room, turns, tally }))
     }
 
     /// What it was made with.
@@ -90,26 +134,130 @@ impl Engine {
         &self.config
     }
 
+    /// To be told of every call.
+    pub(super) fn ticker(&self) -> &Ticker {
+        &self.ticker
+    }
+
+    /// For calls that may be long.
+    pub(super) fn slow(&self) -> &SlowThreads {
+        &self.slow
+    }
+
+    /// Where every instance has to have a place.
+    pub(super) fn room(&self) -> &Arc<Room> {
+        &self.room
+    }
+
     pub(super) fn linker(&self) -> &Linker<Guest> {
         &self.linker
     }
 
-    /// The compiled component, from the cache if its bytes were seen before.
+    /// Writes how often the compiler was started, and how full the pool is.
+    pub(super) fn write_metrics(&self, out: &mut Exposition) {
+        self.tally.write(out);
+        self.room.write_metrics(out);
+    }
+
+    /// The component, ready to be linked: compiled before, or now.
     pub(super) async fn compile(self: &Arc<Self>, bytes: &Arc<[u8]>, hash: Hash) -> Result<Component, LoadError> {
-        gate::check(bytes)?;
         if let Some(component) = self.cached(hash) {
             return Ok(component);
         }
-        let (engine, bytes) = (self.linker.engine().clone(), Arc::clone(bytes));
-        // Up to half a minute of work, which must not stand in the way of what the runtime's threads do.
-        let compiled = tokio::task::spawn_blocking(move || Component::from_binary(&engine, &bytes)).await;
-        let component = match compiled {
-            Ok(compiled) => compiled.map_err(|error| LoadError::Compile(format!("{error:#}")))?,
-            // Wasmtime does not promise that its compiler never panics.
-            Err(panic) => return Err(LoadError::Compile(format!("the compiler gave up: {panic}"))),
+        let checked = bytes.clone();
+        blocking(move || gate::check(&checked)).await??;
+        let _turn = self.turns.take(hash).await;
+        if let Some(component) = self.cached(hash) {
+            return Ok(component);
+        }
+        let engine = self.clone();
+        let component = match blocking(move || engine.known(hash)).await? {
+            Some(known) => {
+                self.tally.saved.inc();
+                known.map_err(LoadError::Compile)?
+            }
+            None => self.compile_now(bytes, hash).await?,
         };
         self.cache(hash, component.clone());
         Ok(component)
+    }
+
+    /// What the compiler says of a file is remembered either way: one that takes it minutes to refuse is not given to it at
+    /// every look. What says nothing of the file is not: a compiler that cannot be run, or writes what is no code.
+    async fn compile_now(self: &Arc<Self>, bytes: &Arc<[u8]>, hash: Hash) -> Result<Component, LoadError> {
+        let engine = self.clone();
+        match self.config.compiler.compile(self.linker.engine(), bytes).await {
+            Ok(compiled) => blocking(move || engine.keep(hash, compiled)).await?,
+            Err(LoadError::Compile(why)) => {
+                self.tally.refused.inc();
+                let error = LoadError::Compile(why.clone());
+                blocking(move || engine.remember_refusal(hash, why)).await?;
+                Err(error)
+            }
+            Err(error) => {
+                self.tally.failed.inc();
+                Err(error)
+            }
+        }
+    }
+
+    fn keep(&self, hash: Hash, compiled: Vec<u8>) -> Result<Component, LoadError> {
+        if wasmtime::Engine::detect_precompiled(&compiled) != Some(Precompiled::Component) {
+            self.tally.failed.inc();
+            return Err(compile::unable(std::io::Error::other(
+                "what it wrote cannot be used: it is no compiled component",
+            )));
+        }
+        let component = match cache::load(self.linker.engine(), &compiled) {
+            Ok(component) => component,
+            // It is well formed, so it is the file that asks for what no instance gets.
+            Err(error) => {
+                self.tally.refused.inc();
+                let why = format!("what was compiled cannot be used: {error:#}");
+                self.remember_refusal(hash, why.clone());
+                return Err(LoadError::Compile(why));
+            }
+        };
+        self.tally.compiled.inc();
+        if let Some(disk) = &self.disk {
+            disk.put(hash, &Known::Compiled(compiled));
+        }
+        Ok(component)
+    }
+
+    fn remember_refusal(&self, hash: Hash, why: String) {
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        if refused.len() == REFUSED {
+            refused.clear();
+        }
+        refused.insert(hash, why.clone());
+        drop(refused);
+        if let Some(disk) = &self.disk {
+            disk.put(hash, &Known::Refused(why));
+        }
+    }
+
+    /// What the compiler said before; nothing, if that is no use on this machine.
+    fn known(&self, hash: Hash) -> Option<Result<Component, String>> {
+        let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner).get(&hash).cloned();
+        if let Some(why) = refused {
+            return Some(Err(why));
+        }
+        match self.disk.as_ref()?.get(hash)? {
+            Known::Refused(why) => Some(Err(why)),
+            Known::Compiled(compiled) => cache::load(self.linker.engine(), &compiled)
+                .inspect_err(|error| tracing::warn!(%error, "not taken from the compile cache: compiled anew"))
+                .ok()
+                .map(Ok),
+        }
+    }
+
+    /// An operator wants it tried again: the machine may have been at fault.
+    pub(super) fn forget_refusal(&self, hash: Hash) {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner).remove(&hash);
+        if let Some(disk) = &self.disk {
+            disk.forget_refusal(hash);
+        }
     }
 
     fn cached(&self, hash: Hash) -> Option<Component> {
@@ -118,6 +266,7 @@ impl Engine {
         let found = cache.remove(at);
         let component = found.1.clone();
         cache.push(found);
+        self.tally.saved.inc();
         Some(component)
     }
 
@@ -130,24 +279,45 @@ impl Engine {
     }
 }
 
+/// For a process that only compiles: the same output, without room for instances.
+pub(super) fn for_compiling() -> wasmtime::Result<wasmtime::Engine> {
+    wasmtime::Engine::new(&compiling())
+}
+
+pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, LoadError> {
+    tokio::task::spawn_blocking(work).await.map_err(panicked)
+}
+
+pub(super) fn panicked(panic: tokio::task::JoinError) -> LoadError {
+    LoadError::Compile(format!("the hub's own code panicked over it: {panic}"))
+}
+
 fn settings(config: &EngineConfig) -> Config {
+    let mut settings = compiling();
+    settings.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(config)));
+    settings
+}
+
+/// Everything that the compiler's output depends on, and no more.
+fn compiling() -> Config {
     let mut settings = Config::new();
     settings
         .consume_fuel(true)
+        .epoch_interruption(true)
         .max_wasm_stack(MAX_STACK_BYTES)
         // What is left above the guest's stack is for the host's functions. Overflowing it would abort the process, and
         // formatting and parsing in a debug build take a few hundred KiB.
         .async_stack_size(MAX_STACK_BYTES + (1536 << 10))
         // The contract knows none of these; each is a part of the compiler that a hostile file cannot reach.
         .wasm_memory64(false)
-        .wasm_multi_memory(false)
         .wasm_custom_page_sizes(false)
+        // A plugin in JavaScript is made of components: what wasmtime puts between them knows the memories of both.
+        .wasm_multi_memory(true)
         // With it the time to load and drop modules grows with the square of how many there are.
         .native_unwind_info(false)
         .debug_info(false)
         // A trap's backtrace costs a walk of the stack, and names functions that a stripped file does not have.
-        .wasm_backtrace_max_frames(None)
-        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool(config)));
+        .wasm_backtrace_max_frames(None);
     settings
 }
 
@@ -156,10 +326,10 @@ fn pool(config: &EngineConfig) -> PoolingAllocationConfig {
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(instances)
         .total_stacks(instances)
-        // A component is made of several modules: 4 in Rust, some 30 in Python. These are counters, not memory.
-        .total_core_instances(instances.saturating_mul(16))
+        // So many that it is the memories and tables that run out first: what `room` counts. These are counters, not memory.
+        .total_core_instances(instances.saturating_mul(MAX_CORE_INSTANCES as u32))
         .total_memories(instances)
-        .total_tables(instances.saturating_mul(4))
+        .total_tables(instances.saturating_mul(TABLES))
         .max_core_instances_per_component(MAX_CORE_INSTANCES as u32)
         .max_tables_per_component(MAX_TABLES as u32)
         .max_memories_per_component(MAX_MEMORIES as u32)
@@ -176,4 +346,21 @@ fn pool(config: &EngineConfig) -> PoolingAllocationConfig {
         .table_keep_resident(16 << 10)
         .pagemap_scan(Enabled::Auto);
     pool
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::hash::{DefaultHasher, Hash as _, Hasher};
+
+    #[test]
+    fn what_a_compiling_process_makes_fits_the_hubs_engine() {
+        let hash = |engine: &wasmtime::Engine| {
+            let mut hasher = DefaultHasher::new();
+            engine.precompile_compatibility_hash().hash(&mut hasher);
+            hasher.finish()
+        };
+        let engine = Engine::new(EngineConfig::default()).unwrap();
+        assert_eq!(hash(engine.linker.engine()), hash(&for_compiling().unwrap()));
+    }
 }

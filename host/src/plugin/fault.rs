@@ -1,9 +1,11 @@
 //! What can go wrong with a plugin, in the words that the API, the log, the metrics and the `plugin.*` events share.
 //! Each has a stable code: programs compare those, the texts are for people.
 
-use super::limits::MAX_FILE_BYTES;
 use super::manifest::ManifestError;
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
+
+/// Type of the event that says that a call faulted.
+pub const FAULT_EVENT: &str = "plugin.fault";
 
 macro_rules! codes {
     ($($(#[$doc:meta])* $name:ident = $code:literal,)+) => {
@@ -41,8 +43,17 @@ codes! {
     Outbox = "outbox",
     /// It went on using what it was not granted.
     Denied = "denied",
-    /// The chain of causes is too long: plugins trigger each other, or one itself.
+    /// The chain of causes is too long, or too much comes of one event: plugins trigger each other, or one itself.
     Loop = "loop",
+}
+
+/// What is too much of a loop, and the way there: the seqs of the event that was handled and of its ancestors.
+pub(super) fn looped(what: &str, chain: &[u64], seq: u64) -> String {
+    let mut text = format!("{what}: plugins that trigger each other, or one that triggers itself; the chain: ");
+    for ancestor in chain {
+        text.push_str(&format!("{ancestor} → "));
+    }
+    text + &seq.to_string()
 }
 
 impl std::fmt::Display for FaultCode {
@@ -59,6 +70,8 @@ pub struct Fault {
     pub code: FaultCode,
     /// What happened, and what the guest last wrote to stderr, where Rust, Go, JavaScript and Python say why.
     pub message: String,
+    /// How long it worked; the rest of its time it waited, for what it asked of the host or for a core.
+    pub worked: Duration,
 }
 
 /// Why a handler did not handle an event, in its own words.
@@ -106,10 +119,22 @@ pub enum LoadError {
     #[error(transparent)]
     Name(#[from] super::NameError),
     /// The file is too large.
-    #[error("expected a file of at most {MAX_FILE_BYTES} bytes, found {bytes} bytes")]
+    #[error("expected a file of at most {most} bytes, found {bytes} bytes")]
     Size {
+        /// How large it may be.
+        most: u64,
         /// Its size.
         bytes: u64,
+    },
+    /// Compiling it would be too much work.
+    #[error("expected at most {most} {what}, found {found}")]
+    TooMuch {
+        /// Of what.
+        what: &'static str,
+        /// How many there may be.
+        most: usize,
+        /// How many there are, as far as it was counted.
+        found: usize,
     },
     /// It is no WebAssembly.
     #[error("expected a WebAssembly component, found {found}")]
@@ -119,7 +144,7 @@ pub enum LoadError {
     },
     /// It is a core module.
     #[error(
-        "expected a component, found a core module: build for wasm32-wasip2, or make it one with `wasm-tools component new`"
+        "expected a component, found a core module: build for wasm32-wasip2, or make it a component with `wasm-tools component new`"
     )]
     CoreModule,
     /// It was compiled by somebody else.
@@ -128,6 +153,9 @@ pub enum LoadError {
     /// The compiler refused it.
     #[error("the component does not compile: {0}")]
     Compile(String),
+    /// The compiler could not be run; of the file nothing is known.
+    #[error("cannot run the compiler: {0}")]
+    Compiler(Arc<std::io::Error>),
     /// It wants what the hub does not offer.
     #[error("{0}")]
     Imports(String),
@@ -146,9 +174,9 @@ impl LoadError {
     /// Its stable code.
     pub fn code(&self) -> &'static str {
         match self {
-            Self::Io(_) | Self::File(_) => "load.io",
+            Self::Io(_) | Self::File(_) | Self::Compiler(_) => "load.io",
             Self::Name(_) => "load.name",
-            Self::Size { .. } => "load.size",
+            Self::Size { .. } | Self::TooMuch { .. } => "load.size",
             Self::NotWasm { .. } => "load.not-wasm",
             Self::CoreModule => "load.core-module",
             Self::Precompiled => "load.precompiled",

@@ -1,5 +1,11 @@
-//! What a file must look like before the compiler sees it: size and first bytes. The compiler is the one part that is
-//! no sandbox, so what is plainly not a component is told apart here, with a text that says what it is instead.
+//! What a file must look like before the compiler sees it: size, first bytes, how much there is of what, and for which contract
+//! it was built. The compiler is the one part that is no sandbox, so what is plainly not a component is told apart here, with a
+//! text that says what it is instead, and what would be too much work is refused before any of it is done.
+
+mod contract;
+mod counts;
+
+pub(super) use contract::CONTRACT;
 
 use super::LoadError;
 use super::limits::MAX_FILE_BYTES;
@@ -9,12 +15,15 @@ const COMPONENT: [u8; 8] = *b"\0asm\x0d\0\x01\0";
 const CORE_MODULE: [u8; 8] = *b"\0asm\x01\0\0\0";
 
 /// Lets `bytes` through if they begin as a component does and are not too many.
-pub(super) fn check(bytes: &[u8]) -> Result<(), LoadError> {
+///
+/// # Errors
+/// What it is instead, or of what there is too much.
+pub fn check(bytes: &[u8]) -> Result<(), LoadError> {
     if bytes.len() > MAX_FILE_BYTES {
-        return Err(LoadError::Size { bytes: bytes.len() as u64 });
+        return Err(LoadError::Size { most: MAX_FILE_BYTES as u64, bytes: bytes.len() as u64 });
     }
     if bytes.starts_with(&COMPONENT) {
-        return Ok(());
+        return counts::check(bytes).and_then(|()| contract::check(bytes));
     }
     if bytes.starts_with(&CORE_MODULE) {
         return Err(LoadError::CoreModule);

@@ -2,7 +2,8 @@
 //! them work on [`Guest`], the data of an instance's store.
 //!
 //! Every interface is always there: toolchains of languages with a runtime import all of them. What is not granted
-//! answers the guest with an error that says so. Nothing here has an effect: what a call would publish and write is
+//! answers the guest with an error that says so; the log, the clock and random numbers have no errors, and without them a guest
+//! goes on with lines that are dropped, a clock that stands still and numbers that are always the same. Nothing here has an effect: what a call would publish and write is
 //! collected in its [`Call`], and its caller decides (I8).
 
 mod config;
@@ -10,20 +11,24 @@ mod kv;
 mod logging;
 mod publisher;
 mod stdio;
+mod transcript;
 mod wasi;
 
+pub(super) use logging::{Admitted, Throttle, printable};
 pub use logging::{Level, LogLine};
-pub(super) use logging::{Throttle, printable};
+pub(super) use transcript::Record;
+pub use transcript::{HostCall, Transcript};
 
 use super::Name;
 use super::bindings::handler::HandlerPlugin;
+use super::engine::Engine;
 use super::fault::FaultCode;
-use super::grants::Grants;
-use super::limits::{Limiter, Limits, MAX_BOUNDARY_BYTES, MAX_REFUSALS, YIELD_HOST_BYTES};
+use super::grants::{Capability, Grants};
+use super::limits::{Limiter, Limits, MAX_REFUSALS, YIELD_HOST_BYTES};
 use super::stats::Stats;
+use super::threads::Tempo;
 use crate::event::Event;
 use crate::kv::{Namespace, Transaction};
-use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use stdio::Stdio;
@@ -46,6 +51,8 @@ pub(super) struct Context {
     pub(super) namespace: Arc<Namespace>,
     pub(super) stats: Arc<Stats>,
     pub(super) throttle: Arc<Throttle>,
+    pub(super) engine: Arc<Engine>,
+    pub(super) tempo: Arc<Tempo>,
 }
 
 /// The data of an instance's store.
@@ -60,8 +67,8 @@ pub(super) struct Guest {
 
 impl Guest {
     pub(super) fn new(context: Arc<Context>) -> Self {
-        let limiter = Limiter::new(context.limits.memory);
-        Self { context, limiter, call: Call::default(), resources: wasi::resources(), wasi: None }
+        let (limiter, resources) = (Limiter::new(&context.limits), wasi::resources(context.limits.handles));
+        Self { context, limiter, call: Call::default(), resources, wasi: None }
     }
 
     /// What the guest wrote to stdout and stderr since this was last asked.
@@ -73,8 +80,9 @@ impl Guest {
     /// Counts `bytes` that the guest handed over, and gives the thread back now and then.
     async fn spend(&mut self, bytes: usize) -> wasmtime::Result<()> {
         self.call.handed_over = self.call.handed_over.saturating_add(bytes);
-        if self.call.handed_over > MAX_BOUNDARY_BYTES {
-            let message = format!("passed more than {MAX_BOUNDARY_BYTES} bytes to the host in one call");
+        let most = self.context.limits.boundary_bytes;
+        if self.call.handed_over > most {
+            let message = format!("passed more than {most} bytes to the host in one call");
             return Err(HostFault { code: FaultCode::Lift, message }.into());
         }
         self.work(bytes).await;
@@ -88,6 +96,15 @@ impl Guest {
             self.call.unyielded = 0;
             tokio::task::yield_now().await;
         }
+    }
+
+    /// Whether it has a capability without which it goes on as if nothing were; if not, that is counted.
+    fn may(&self, capability: Capability) -> bool {
+        let may = self.context.grants.allows(capability).is_ok();
+        if !may {
+            self.context.stats.refused(FaultCode::Denied);
+        }
+        may
     }
 
     /// Counts something refused; ends the call of a guest that does not read its errors.
@@ -112,20 +129,20 @@ pub(super) struct Call {
     outbox_bytes: usize,
     /// Boxed: most calls have none, and every call's end is moved about.
     pub(super) transaction: Option<Box<Transaction>>,
-    /// Where log lines go besides the log.
-    pub(super) lines: Option<Vec<LogLine>>,
+    /// What whoever tries the plugin by hand wants to see.
+    pub(super) record: Option<Box<Record>>,
     handed_over: usize,
     unyielded: usize,
     refusals: u32,
 }
 
 impl Call {
-    /// Leaves nothing of the call before. One with a `cause` may publish what that brings about; `lines` are kept if they
-    /// are wanted.
+    /// Leaves nothing of the call before. One with a `cause` may publish what that brings about; `record` is there if somebody
+    /// wants to see more than the answer.
     #[inline]
-    pub(super) fn begin(&mut self, cause: Option<&Event>, lines: bool) {
+    pub(super) fn begin(&mut self, cause: Option<&Event>, record: Option<Box<Record>>) {
         // All of it by name: a field that is added is not forgotten here.
-        let Self { cause: last, outbox, outbox_bytes, transaction, lines: said, handed_over, unyielded, refusals } =
+        let Self { cause: last, outbox, outbox_bytes, transaction, record: kept, handed_over, unyielded, refusals } =
             self;
         match cause {
             Some(event) => last.get_or_insert_default().copy(event),
@@ -134,7 +151,7 @@ impl Call {
         outbox.clear();
         (*outbox_bytes, *handed_over, *unyielded, *refusals) = (0, 0, 0, 0);
         *transaction = None;
-        *said = lines.then(Vec::new);
+        *kept = record;
     }
 }
 
@@ -144,27 +161,19 @@ struct Cause {
     event_id: String,
     correlation_id: Option<String>,
     hops: u32,
+    seq: u64,
+    chain: Vec<u64>,
 }
 
 impl Cause {
-    /// Into the texts that are there: their ids are as long as those of the event before, as a rule.
+    /// Into what is there: the ids and the chain are as long as those of the event before, as a rule.
     fn copy(&mut self, event: &Event) {
         let meta = &event.metadata;
         self.event_id.clone_from(&meta.event_id);
         self.correlation_id.clone_from(&meta.correlation_id);
-        self.hops = meta.hops;
+        (self.hops, self.seq) = (meta.hops, event.seq);
+        self.chain.clone_from(&meta.chain);
     }
-}
-
-/// What a call said besides its answer, for whoever tries a plugin by hand.
-#[derive(Debug, Default, Serialize)]
-pub struct Transcript {
-    /// Its log lines.
-    pub lines: Vec<LogLine>,
-    /// What it wrote to stdout, cut.
-    pub stdout: String,
-    /// What it wrote to stderr, cut.
-    pub stderr: String,
 }
 
 /// Why the host ends a call from inside a host call.

@@ -10,8 +10,10 @@ use super::bindings::handler::exports::busway::plugin::handler::{Delivery, Descr
 use super::bindings::handler::{HandlerPlugin, HandlerPluginPre};
 use super::convert::Lists;
 use super::fault::{Fault, FaultCode};
-use super::host::{Context, Guest, HostFault, Transcript, printable};
-use super::limits::{MAX_BOUNDARY_BYTES, MAX_HANDLES, MAX_REUSES, YIELD_FUEL};
+use super::host::{Context, Guest, HostFault, Record, Transcript, printable};
+use super::limits::{MAX_REUSES, Refused, YIELD_FUEL};
+use super::room::Place;
+use super::threads::Turn;
 use crate::event::Event;
 use crate::kv::Transaction;
 use futures_util::future::BoxFuture;
@@ -94,12 +96,16 @@ struct Live {
     store: Store<Guest>,
     exports: Option<Exports>,
     calls: u32,
+    // Last: what is dropped gives back its part of the pool, and then its place.
+    place: Place,
 }
 
 /// Makes instances of one version, and keeps them where they are to be reused.
 pub(super) struct Instances {
     linked: Linked,
     context: Arc<Context>,
+    /// What each takes of the engine's room.
+    needed: u32,
     /// At most so many wait for a call; 0: every call has a new one.
     keep: usize,
     idle: Mutex<Idle>,
@@ -115,7 +121,7 @@ struct Idle {
 }
 
 impl Linked {
-    fn component(&self) -> &Component {
+    pub(super) fn component(&self) -> &Component {
         match self {
             Self::Handler(pre) => pre.instance_pre().component(),
             Self::Filter(pre) => pre.instance_pre().component(),
@@ -135,7 +141,8 @@ impl Linked {
 
 impl Instances {
     pub(super) fn new(linked: Linked, context: Arc<Context>, keep: usize) -> Self {
-        Self { linked, context, keep, idle: Mutex::default() }
+        let needed = context.engine.room().needed_for(linked.component());
+        Self { linked, context, needed, keep, idle: Mutex::default() }
     }
 
     pub(super) fn context(&self) -> &Arc<Context> {
@@ -168,48 +175,53 @@ impl Instances {
         budget: &Budget,
         transcript: Option<&mut Transcript>,
     ) -> Ended {
+        // Waiting for room is not the plugin's time.
+        let mut live = self.take().await;
         let began = Instant::now();
-        let mut live = self.take();
-        live.store.data_mut().call.begin(question.cause(), transcript.is_some());
-        let answer = match live.refuel(budget.fuel) {
+        self.context.engine.ticker().called();
+        live.store.data_mut().call.begin(question.cause(), transcript.as_deref().map(Record::of));
+        let (answer, spent) = match live.refuel(budget.fuel) {
             Ok(()) => {
                 let asked = pin!(live.ask(&self.linked, question));
                 within(began, budget.deadline, asked).await
             }
-            Err(error) => Ok(Err(error)),
+            Err(error) => (Ok(Err(error)), Spent::default()),
         };
         let usage = Usage {
             fuel: budget.fuel.saturating_sub(live.store.get_fuel().unwrap_or(0)),
-            elapsed: began.elapsed(),
+            elapsed: spent.elapsed,
             memory: live.store.data().limiter.memory(),
         };
+        self.context.tempo.record(usage.fuel, spent.worked);
         let guest = live.store.data_mut();
         let (outbox, writes) = (std::mem::take(&mut guest.call.outbox), guest.call.transaction.take());
         let (stdout, stderr) = guest.take_output();
-        let lines = guest.call.lines.take();
+        let record = guest.call.record.take();
         let answer = match answer {
             Ok(Ok(answer)) => {
                 self.keep(live);
                 Ok(answer)
             }
             // A store that trapped or stopped in the middle is not to be trusted: it is dropped here.
-            Ok(Err(error)) => Err(live.explain(&error, budget, &stderr)),
-            Err(Late) => Err(over(budget.deadline, &stderr)),
+            Ok(Err(error)) => Err(live.explain(&error, budget, &stderr, spent.worked)),
+            Err(Late) => Err(over(budget.deadline, &stderr, spent.worked)),
         };
-        if let Some(transcript) = transcript {
-            *transcript = Transcript { lines: lines.unwrap_or_default(), stdout, stderr };
+        if let (Some(transcript), Some(record)) = (transcript, record) {
+            *transcript = record.into_transcript(stdout, stderr, usage);
         }
         Ended { answer, usage, outbox, writes }
     }
 
     #[inline]
-    fn take(&self) -> Box<Live> {
+    async fn take(&self) -> Box<Live> {
         if self.keep > 0
-            && let Some(live) = self.lock().live.pop()
+            && let Some(mut live) = self.lock().live.pop()
         {
+            live.place.rise();
             return live;
         }
-        Box::new(Live::new(self.linked.component().engine(), Arc::clone(&self.context)))
+        let place = self.context.engine.room().enter(self.needed).await;
+        Box::new(Live::new(self.linked.component().engine(), Arc::clone(&self.context), place))
     }
 
     #[inline]
@@ -222,7 +234,7 @@ impl Instances {
             return;
         }
         let mut idle = self.lock();
-        if !idle.retired && idle.live.len() < self.keep {
+        if !idle.retired && idle.live.len() < self.keep && live.place.rest() {
             idle.live.push(live);
         }
     }
@@ -233,12 +245,13 @@ impl Instances {
 }
 
 impl Live {
-    fn new(engine: &wasmtime::Engine, context: Arc<Context>) -> Self {
+    fn new(engine: &wasmtime::Engine, context: Arc<Context>, place: Place) -> Self {
+        let (boundary_bytes, handles) = (context.limits.boundary_bytes, context.limits.handles);
         let mut store = Store::new(engine, Guest::new(context));
         store.limiter(|guest| &mut guest.limiter);
-        store.set_hostcall_fuel(MAX_BOUNDARY_BYTES);
-        store.set_max_component_handles(MAX_HANDLES);
-        Self { store, exports: None, calls: 0 }
+        store.set_hostcall_fuel(boundary_bytes);
+        store.set_max_component_handles(handles);
+        Self { store, exports: None, calls: 0, place }
     }
 
     #[inline]
@@ -246,7 +259,9 @@ impl Live {
         if self.calls == 0 {
             // Stays as it is from call to call.
             self.store.fuel_async_yield_interval(Some(YIELD_FUEL))?;
+            self.store.epoch_deadline_async_yield_and_update(1);
         }
+        self.store.set_epoch_deadline(1);
         self.store.set_fuel(fuel)
     }
 
@@ -274,43 +289,57 @@ impl Live {
         }
     }
 
-    fn explain(&mut self, error: &wasmtime::Error, budget: &Budget, stderr: &str) -> Fault {
+    fn explain(&mut self, error: &wasmtime::Error, budget: &Budget, stderr: &str, worked: Duration) -> Fault {
         let refused = self.store.data_mut().limiter.take_refused();
-        let limit = self.store.data().context.limits.memory;
-        let (code, message) = classify(error, refused, limit, budget.fuel);
-        Fault { code, message: with_stderr(message, stderr) }
+        let (code, message) = classify(error, refused, self.exports.is_some(), budget.fuel);
+        Fault { code, message: with_stderr(message, stderr), worked }
     }
 }
 
 /// The deadline came first.
 struct Late;
 
+/// The time of a call.
+#[derive(Default)]
+struct Spent {
+    elapsed: Duration,
+    /// Of it, that on a thread.
+    worked: Duration,
+}
+
 /// As [`tokio::time::timeout_at`], but with no timer for a call that ends without giving its thread back: most do, and a timer
 /// costs as much as a tenth of them.
 ///
 /// Pinned by its caller: handed over as a value, all that it could ever hold would be copied.
-async fn within<F: Future>(began: Instant, time: Duration, mut call: Pin<&mut F>) -> Result<F::Output, Late> {
+async fn within<F: Future>(began: Instant, time: Duration, mut call: Pin<&mut F>) -> (Result<F::Output, Late>, Spent) {
     let mut timer = None;
-    poll_fn(|context| {
-        if let Poll::Ready(output) = call.as_mut().poll(context) {
+    let (mut first, mut spent) = (Some(began), Spent::default());
+    let answer = poll_fn(|context| {
+        let turn = Turn::begin(first.take().unwrap_or_else(Instant::now));
+        let polled = call.as_mut().poll(context);
+        let ended = Instant::now();
+        spent.worked += turn.worked(ended);
+        spent.elapsed = ended - began;
+        if let Poll::Ready(output) = polled {
             return Poll::Ready(Ok(output));
         }
         // Unconstrained: a guest that uses up its task's budget in each turn must not keep the timer from being looked at.
         let timer = timer.get_or_insert_with(|| Box::pin(unconstrained(sleep_until((began + time).into()))));
         timer.as_mut().poll(context).map(|()| Err(Late))
     })
-    .await
+    .await;
+    (answer, spent)
 }
 
-fn classify(error: &wasmtime::Error, refused: bool, memory: usize, fuel: u64) -> (FaultCode, String) {
+fn classify(error: &wasmtime::Error, refused: Option<Refused>, started: bool, fuel: u64) -> (FaultCode, String) {
     if let Some(fault) = error.downcast_ref::<HostFault>() {
         return (fault.code, fault.message.clone());
     }
     if error.is::<PoolConcurrencyLimitError>() {
         return (FaultCode::Memory, format!("the hub has no room for another instance: {}", error.root_cause()));
     }
-    if refused {
-        return (FaultCode::Memory, format!("was refused memory beyond {memory} bytes, then: {}", error.root_cause()));
+    if let Some(refused) = refused {
+        return (FaultCode::Memory, format!("was refused {refused}, then: {}", error.root_cause()));
     }
     if let Some(exit) = error.downcast_ref::<wasmtime_wasi::I32Exit>() {
         return (FaultCode::Trap, format!("exited with status {}", exit.0));
@@ -326,14 +355,16 @@ fn classify(error: &wasmtime::Error, refused: bool, memory: usize, fuel: u64) ->
             | Trap::UnalignedPointer,
         ) => (FaultCode::Lift, error.root_cause().to_string()),
         Some(trap) => (FaultCode::Trap, trap.to_string()),
+        // None of its code has run: it is made of more instances, tables or memories than it may have.
+        None if !started => (FaultCode::Memory, error.root_cause().to_string()),
         // Not the guest's code but what it handed over: pointers, texts, discriminants.
         None => (FaultCode::Lift, error.root_cause().to_string()),
     }
 }
 
-fn over(deadline: Duration, stderr: &str) -> Fault {
-    let message = format!("was not done after {} ms", deadline.as_millis());
-    Fault { code: FaultCode::Deadline, message: with_stderr(message, stderr) }
+fn over(deadline: Duration, stderr: &str, worked: Duration) -> Fault {
+    let message = format!("was not done after {} ms, {} of them at work", deadline.as_millis(), worked.as_millis());
+    Fault { code: FaultCode::Deadline, message: with_stderr(message, stderr), worked }
 }
 
 fn with_stderr(message: String, stderr: &str) -> String {

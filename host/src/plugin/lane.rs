@@ -10,6 +10,7 @@ mod call;
 mod front;
 mod held;
 mod order;
+mod pace;
 mod place;
 mod retries;
 mod settle;

@@ -1,17 +1,14 @@
 //! The operator's word on a plugin: the optional file `x.toml` beside `x.wasm`. Plain data; what it means for a call is
 //! decided in [`super::grants`], [`super::limits`] and [`super::version`]. An empty file is the same as none.
 
-mod units;
-
 use super::Name;
-use super::limits::{Limits, MAX_MANIFEST_BYTES};
+use super::limits::{LimitsOverride, MAX_MANIFEST_BYTES};
 use crate::event::{EventFilter, Glob};
 use serde::de::{Deserializer, Error, Unexpected};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
-use std::time::Duration;
 
 /// Everything that an operator can say of one plugin.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -46,6 +43,9 @@ pub struct Manifest {
     pub config: BTreeMap<String, Value>,
     /// In place of the default limits.
     pub limits: LimitsOverride,
+    /// In place of both: not of the file, but what the operator said over the API, which outlives what the file says.
+    #[serde(skip)]
+    pub limits_override: LimitsOverride,
 }
 
 impl Default for Manifest {
@@ -64,6 +64,7 @@ impl Default for Manifest {
             grants: None,
             config: BTreeMap::new(),
             limits: LimitsOverride::default(),
+            limits_override: LimitsOverride::default(),
         }
     }
 }
@@ -144,8 +145,8 @@ impl<'de> Deserialize<'de> for Start {
     }
 }
 
-/// What a plugin may do: only what is listed.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+/// What a plugin may do: only what is listed, and the log, the clock and random numbers unless they are taken away.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Grants {
     /// Globs of the types that it may publish.
@@ -154,39 +155,17 @@ pub struct Grants {
     pub kv: bool,
     /// Globs of the settings that it may read.
     pub config: Vec<Glob>,
+    /// False: its log lines are dropped.
+    pub log: bool,
+    /// False: its clocks stand still.
+    pub clock: bool,
+    /// False: its random numbers are the same in each instance.
+    pub random: bool,
 }
 
-/// In place of the default limits; see [`Limits`].
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct LimitsOverride {
-    /// `"1ms"` to `"60s"`.
-    #[serde(deserialize_with = "deadline")]
-    pub deadline: Option<Duration>,
-    /// 10,000 to 1,000,000,000,000.
-    #[serde(deserialize_with = "fuel")]
-    pub fuel: Option<u64>,
-    /// `"64KiB"` to `"4GiB"`, and at most what the hub's own configuration allows.
-    #[serde(deserialize_with = "memory")]
-    pub memory: Option<usize>,
-    /// 0 to 1,000.
-    #[serde(deserialize_with = "outbox_events")]
-    pub outbox_events: Option<usize>,
-    /// `"0B"` to `"4MiB"`.
-    #[serde(deserialize_with = "outbox_bytes")]
-    pub outbox_bytes: Option<usize>,
-}
-
-impl LimitsOverride {
-    /// `defaults`, but for what stands here.
-    pub fn over(&self, defaults: Limits) -> Limits {
-        Limits {
-            deadline: self.deadline.unwrap_or(defaults.deadline),
-            fuel: self.fuel.unwrap_or(defaults.fuel),
-            memory: self.memory.unwrap_or(defaults.memory),
-            outbox_events: self.outbox_events.unwrap_or(defaults.outbox_events),
-            outbox_bytes: self.outbox_bytes.unwrap_or(defaults.outbox_bytes),
-        }
+impl Default for Grants {
+    fn default() -> Self {
+        Self { publish: Vec::new(), kv: false, config: Vec::new(), log: true, clock: true, random: true }
     }
 }
 
@@ -253,14 +232,6 @@ fn attempts<'de, D: Deserializer<'de>>(input: D) -> Result<u32, D::Error> {
     Ok(within(i64::deserialize(input)?, 1..=100)? as u32)
 }
 
-fn fuel<'de, D: Deserializer<'de>>(input: D) -> Result<Option<u64>, D::Error> {
-    Ok(Some(within(i64::deserialize(input)?, 10_000..=1_000_000_000_000)? as u64))
-}
-
-fn outbox_events<'de, D: Deserializer<'de>>(input: D) -> Result<Option<usize>, D::Error> {
-    Ok(Some(within(i64::deserialize(input)?, 0..=1_000)? as usize))
-}
-
 fn within<E: Error>(value: i64, allowed: RangeInclusive<i64>) -> Result<i64, E> {
     let expected = format!("{} to {}", allowed.start(), allowed.end());
     if allowed.contains(&value) {
@@ -268,31 +239,6 @@ fn within<E: Error>(value: i64, allowed: RangeInclusive<i64>) -> Result<i64, E> 
     } else {
         Err(E::invalid_value(Unexpected::Signed(value), &expected.as_str()))
     }
-}
-
-fn deadline<'de, D: Deserializer<'de>>(input: D) -> Result<Option<Duration>, D::Error> {
-    let allowed = Duration::from_millis(1)..=Duration::from_secs(60);
-    let text = String::deserialize(input)?;
-    let value = units::duration(&text).filter(|value| allowed.contains(value));
-    value.map(Some).ok_or_else(|| D::Error::invalid_value(Unexpected::Str(&text), &"\"1ms\" to \"60s\""))
-}
-
-fn memory<'de, D: Deserializer<'de>>(input: D) -> Result<Option<usize>, D::Error> {
-    size(input, 64 << 10..=4 << 30, "\"64KiB\" to \"4GiB\"")
-}
-
-fn outbox_bytes<'de, D: Deserializer<'de>>(input: D) -> Result<Option<usize>, D::Error> {
-    size(input, 0..=4 << 20, "\"0B\" to \"4MiB\"")
-}
-
-fn size<'de, D: Deserializer<'de>>(
-    input: D,
-    allowed: RangeInclusive<usize>,
-    expected: &'static str,
-) -> Result<Option<usize>, D::Error> {
-    let text = String::deserialize(input)?;
-    let value = units::bytes(&text).filter(|value| allowed.contains(value));
-    value.map(Some).ok_or_else(|| D::Error::invalid_value(Unexpected::Str(&text), &expected))
 }
 
 fn config<'de, D: Deserializer<'de>>(input: D) -> Result<BTreeMap<String, Value>, D::Error> {
@@ -319,6 +265,8 @@ fn json(value: toml::Value) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plugin::Limits;
+    use std::time::Duration;
 
     #[test]
     fn an_empty_file_is_the_default() {
@@ -343,6 +291,7 @@ mod tests {
             publish = ["alert.*"]
             kv = true
             config = ["url"]
+            clock = false
             [config]
             url = "http://x"
             limit = 5
@@ -353,6 +302,9 @@ mod tests {
             memory = "16MiB"
             outbox_events = 4
             outbox_bytes = "8KiB"
+            emit_rate = 50
+            kv_keys = 7
+            boundary_bytes = "1MiB"
             "#,
         )
         .unwrap();
@@ -361,12 +313,14 @@ mod tests {
         assert_eq!(manifest.subscriptions.as_ref().unwrap()[0].excluded_tags, ["test"]);
         assert_eq!(manifest.filter_params.as_ref().unwrap().to_string(), r#"{"n":1,"tag":"urgent"}"#);
         assert_eq!((manifest.on_error, manifest.start, manifest.retry.attempts), (OnError::Open, Start::Earliest, 3));
-        assert_eq!(manifest.grants.as_ref().unwrap().publish[0].as_str(), "alert.*");
+        let grants = manifest.grants.as_ref().unwrap();
+        assert_eq!((grants.publish[0].as_str(), grants.log, grants.clock), ("alert.*", true, false));
         let config: Vec<_> = manifest.config_texts().iter().map(|(key, value)| format!("{key}={value}")).collect();
         assert_eq!(config, ["limit=5", "list=[1,\"a\"]", "url=http://x"]);
         let limits = manifest.limits.over(Limits::HANDLER);
         assert_eq!((limits.deadline, limits.fuel, limits.memory), (Duration::from_millis(250), 1_000_000, 16 << 20));
-        assert_eq!((limits.outbox_events, limits.outbox_bytes), (4, 8 << 10));
+        assert_eq!((limits.outbox_events, limits.outbox_bytes, limits.emit_rate), (4, 8 << 10, 50));
+        assert_eq!((limits.kv_keys, limits.boundary_bytes, limits.kv_bytes), (7, 1 << 20, 1 << 20));
     }
 
     #[track_caller]
@@ -383,6 +337,10 @@ mod tests {
         refused("[grants]\nfiles = true", 2, "grants.files", "unknown field `files`, expected one of `publish`");
         refused("[limits]\ndeadline = \"1h\"", 2, "limits.deadline", "string \"1h\", expected \"1ms\" to \"60s\"");
         refused("[limits]\nmemory = \"1TiB\"", 2, "limits.memory", "expected \"64KiB\" to \"4GiB\"");
+        refused("[limits]\nemit_rate = 0", 2, "limits.emit_rate", "integer `0`, expected 1 to 1000000");
+        refused("[limits]\nhandles = 1.5", 2, "limits.handles", "floating point `1.5`, expected 16 to 10000");
+        refused("[limits]\nmemories = 9", 2, "limits.memories", "integer `9`, expected 0 to 8");
+        refused("[limits]\nspeed = 9", 2, "limits.speed", "unknown field `speed`, expected one of `deadline`");
         refused("[retry]\nattempts = 0", 2, "retry.attempts", "expected 1 to 100");
         refused("isolation = \"hard\"", 1, "isolation", "unknown variant `hard`, expected `fresh` or `reuse`");
         refused("filter = \"../x\"", 1, "filter", "found \"../x\"");

@@ -5,13 +5,17 @@
 //! one that keeps faulting is put in quarantine, and both say so.
 
 mod actor;
+mod alarm;
 mod load;
 mod plugin;
 mod slot;
 
 pub use plugin::{Plugin, State, Status};
 
-use super::{Engine, EngineConfig, LoadError, Name, stats};
+use super::{
+    Beyond, Compiler, Engine, EngineConfig, FaultCode, LimitError, LimitsOverride, LoadError, Name, limits::Bound,
+    stats,
+};
 use crate::{
     journal::{Change as Record, Standing},
     kv,
@@ -39,6 +43,11 @@ const CHANGES: usize = 1_024;
 pub struct PluginsConfig {
     /// The drop-in directory; made if it is missing.
     pub dir: PathBuf,
+    /// Where what was compiled is kept from run to run. Empty: in `cache` in the data directory, or nowhere if there is none.
+    pub cache: PathBuf,
+    /// Where files are compiled.
+    #[serde(skip)]
+    pub compiler: Compiler,
     /// Most bytes that the memory of any plugin may have; a sidecar cannot ask for more.
     pub max_memory: usize,
     /// Most instances at once, idle ones included.
@@ -48,7 +57,13 @@ pub struct PluginsConfig {
 impl Default for PluginsConfig {
     fn default() -> Self {
         let engine = EngineConfig::default();
-        Self { dir: PathBuf::from("plugins"), max_memory: engine.max_memory, max_instances: engine.max_instances }
+        Self {
+            dir: PathBuf::from("plugins"),
+            cache: PathBuf::new(),
+            compiler: engine.compiler,
+            max_memory: engine.max_memory,
+            max_instances: engine.max_instances,
+        }
     }
 }
 
@@ -92,6 +107,8 @@ pub enum ChangeKind {
         sha256: String,
         /// Counts the versions of a name.
         generation: u64,
+        /// Where it takes the place of another file's: what it asks for that the other did not.
+        asks_beyond: Option<Beyond>,
     },
     /// A file was not loaded; what was active still is.
     Failed(LoadError),
@@ -111,6 +128,27 @@ pub enum ChangeKind {
     Disabled,
     /// Its file is gone.
     Removed,
+    /// The sandbox ended a call of it. One in a second is told.
+    Faulted(Box<Faulted>),
+}
+
+/// See [`ChangeKind::Faulted`].
+#[derive(Debug, Clone)]
+pub struct Faulted {
+    /// What kind.
+    pub code: FaultCode,
+    /// For people.
+    pub message: String,
+    /// Of the version's file.
+    pub sha256: String,
+    /// Of the event with which it was called; 0 where that was in no log yet.
+    pub seq: u64,
+    /// Of the event.
+    pub event_id: String,
+    /// Of the event.
+    pub event_type: String,
+    /// So many others in the second before this one were not told.
+    pub suppressed: u64,
 }
 
 /// Why a plugin could not be told to do something.
@@ -129,9 +167,12 @@ pub enum CommandError {
         /// What it is.
         found: String,
     },
-    /// Its file could not be loaded.
+    /// Its file could not be loaded, or does not run under the limits that were to be set.
     #[error(transparent)]
     Load(#[from] LoadError),
+    /// A limit that the hub does not allow.
+    #[error(transparent)]
+    Limit(#[from] LimitError),
     /// The hub is stopping.
     #[error("the hub is stopping")]
     Stopped,
@@ -145,6 +186,7 @@ pub struct Registry {
 
 #[derive(Debug)]
 struct Shared {
+    engine: Arc<Engine>,
     plugins: watch::Sender<Arc<BTreeMap<Name, Arc<Plugin>>>>,
     refused: Mutex<BTreeMap<String, String>>,
     changes: broadcast::Sender<Change>,
@@ -159,9 +201,15 @@ impl Registry {
     pub fn start(config: &PluginsConfig, kept: Kept) -> anyhow::Result<(Self, oneshot::Receiver<()>)> {
         let dir = &config.dir;
         std::fs::create_dir_all(dir).with_context(|| format!("cannot make the plugin directory {}", dir.display()))?;
-        let engine = Engine::new(EngineConfig { max_memory: config.max_memory, max_instances: config.max_instances })?;
+        let engine = Engine::new(EngineConfig {
+            compiler: config.compiler.clone(),
+            cache: Some(config.cache.clone()).filter(|dir| !dir.as_os_str().is_empty()),
+            max_memory: config.max_memory,
+            max_instances: config.max_instances,
+        })?;
         let (commands, received) = mpsc::channel(COMMANDS);
         let shared = Arc::new(Shared {
+            engine: engine.clone(),
             plugins: watch::Sender::default(),
             refused: Mutex::default(),
             changes: broadcast::Sender::new(CHANGES),
@@ -230,6 +278,26 @@ impl Registry {
         self.tell(name, |plugin, answer| Command::Rollback { plugin, answer }).await
     }
 
+    /// Sets the limits that go before those of a plugin's sidecar, in place of those set before; they hold for the next call. None
+    /// at all takes them away.
+    ///
+    /// # Errors
+    /// See [`CommandError`]: also if no instance starts under them. Then nothing has changed.
+    pub async fn limit(&self, name: &str, limits: LimitsOverride) -> Result<Arc<Plugin>, CommandError> {
+        let most = self.shared.engine.config().max_memory;
+        if let Some(memory) = limits.memory.as_ref().map(Bound::get).filter(|memory| *memory > most) {
+            let expected = format!("at most {most} bytes, the hub's plugins.max_memory");
+            let (field, found) = ("memory".to_owned(), format!("{memory} bytes"));
+            return Err(LimitError { field, expected, found }.into());
+        }
+        let plugin = self.get(name).ok_or_else(|| CommandError::Unknown(name.to_owned()))?;
+        if let Some(version) = plugin.current() {
+            version.try_under(&limits).await?;
+        }
+        let limits = Box::new(limits);
+        self.tell(name, |plugin, answer| Command::Limit { plugin, limits, answer }).await
+    }
+
     async fn tell(
         &self,
         name: &str,
@@ -244,6 +312,7 @@ impl Registry {
 
     /// Writes the statistics of all of them.
     pub fn write_metrics(&self, out: &mut Exposition) {
+        self.shared.engine.write_metrics(out);
         let plugins = self.all();
         stats::write(plugins.iter().map(|plugin| (plugin.name().as_str(), plugin.stats().as_ref())), out);
         out.family(

@@ -20,6 +20,7 @@ pub struct Stats {
     refused_outbox: Counter,
     refused_invalid: Counter,
     lines_suppressed: Counter,
+    emit_waits: Counter,
 }
 
 #[derive(Debug, Default)]
@@ -31,6 +32,8 @@ struct Tally {
     rejects: u64,
     filter_errors: u64,
     faults: [u64; FaultCode::ALL.len()],
+    /// Calls that returned ok and whose effects were refused, as part of a loop: also faults, but calls already.
+    looped: u64,
     emitted: u64,
     fuel: Histogram,
     nanoseconds: Histogram,
@@ -80,7 +83,7 @@ pub struct Spread {
 }
 
 impl Spread {
-    fn of(histogram: &Histogram, unit: f64) -> Self {
+    pub(super) fn of(histogram: &Histogram, unit: f64) -> Self {
         let scaled = |value: u64| value as f64 * unit;
         Self {
             p50: scaled(histogram.quantile(0.5)),
@@ -107,6 +110,8 @@ pub struct Counts {
     pub refused: BTreeMap<&'static str, u64>,
     /// Events in the outboxes of calls that returned ok.
     pub emitted: u64,
+    /// How often its lane held a call back because the plugin had emitted more than `limits.emit_rate`.
+    pub emit_waits: u64,
     /// Log lines thinned out.
     pub lines_suppressed: u64,
     /// Fuel of a call.
@@ -151,6 +156,14 @@ impl Stats {
         }
     }
 
+    /// Counts a call that returned ok, but whose effects are part of a loop and were refused.
+    pub(super) fn looped(&self, message: &str, sha256: &str) {
+        let error = LastError::new(FaultCode::Loop.as_str(), message.to_owned(), Some(sha256));
+        let mut tally = self.tally();
+        tally.looped += 1;
+        tally.last_error = Some(error);
+    }
+
     /// Remembers why a version was not loaded.
     pub fn load_failed(&self, error: &LoadError, sha256: Option<&str>) {
         let error = LastError::new(error.code(), error.to_string(), sha256);
@@ -167,6 +180,10 @@ impl Stats {
             FaultCode::Lift => self.refused_invalid.inc(),
             _ => self.refused_denied.inc(),
         }
+    }
+
+    pub(super) fn waited(&self) {
+        self.emit_waits.inc();
     }
 
     pub(super) fn suppressed(&self) {
@@ -191,6 +208,7 @@ impl Stats {
             faults: tally.faults().filter(|(_, n)| *n > 0).collect(),
             refused: refused.into_iter().map(|(reason, counter)| (reason, counter.get())).collect(),
             emitted: tally.emitted,
+            emit_waits: self.emit_waits.get(),
             lines_suppressed: self.lines_suppressed.get(),
             fuel: Spread::of(&tally.fuel, 1.0),
             time_us: Spread::of(&tally.nanoseconds, 1e-3),
@@ -218,7 +236,10 @@ impl Tally {
     }
 
     fn faults(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        FaultCode::ALL.iter().map(|code| (code.as_str(), self.faults[*code as usize]))
+        FaultCode::ALL.iter().map(|code| {
+            let looped = if *code == FaultCode::Loop { self.looped } else { 0 };
+            (code.as_str(), self.faults[*code as usize] + looped)
+        })
     }
 }
 
@@ -252,6 +273,15 @@ pub fn write<'a>(plugins: impl Iterator<Item = (&'a str, &'a Stats)> + Clone, ou
                 out.sample(family, &labels, value);
             }
         }
+    }
+    const WAITS: &str = "busway_plugin_emit_waits_total";
+    out.family(
+        WAITS,
+        "counter",
+        "Times a call was held back because the plugin had emitted more than its rate allows.",
+    );
+    for (name, stats) in plugins.clone() {
+        out.sample(WAITS, &[("plugin", name)], stats.emit_waits.get());
     }
     const SUPPRESSED: &str = "busway_plugin_log_lines_suppressed_total";
     out.family(SUPPRESSED, "counter", "Log lines of the plugin that were thinned out.");

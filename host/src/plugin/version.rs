@@ -5,16 +5,18 @@
 //! other versions or of what happens with the effects of a call.
 
 mod link;
+mod signature;
 mod terms;
+mod wanted;
 
 use super::convert::{self, Lists};
 use super::description::Description;
-use super::engine::{Engine, Hash};
+use super::engine::{self, Engine, Hash};
 use super::fault::{CallError, Failure, FailureKind, Fault, LoadError};
 use super::grants::Grants;
 use super::host::{Context, Transcript, printable};
 use super::instance::{Answer, Budget, Ended, Instances, Linked, Question, Usage};
-use super::limits::{self, Limits, MAX_SCHEMA_BYTES};
+use super::limits::{Limits, MAX_SCHEMA_BYTES};
 use super::manifest::{Isolation, Manifest, OnError, OrderBy};
 use super::schema::SchemaError;
 use super::stats::{Outcome, Stats};
@@ -24,6 +26,8 @@ use crate::kv::{Namespace, Transaction};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
 
 /// What a version is made of.
 #[derive(Debug, Clone)]
@@ -57,6 +61,8 @@ pub struct Version {
     /// Most that the hub allows, whatever a sidecar says.
     max_memory: usize,
     instances: Instances,
+    /// Of a filter: of those who ask, so many at once. A handler's lane counts its own.
+    turns: Semaphore,
     stats: Arc<Stats>,
 }
 
@@ -97,25 +103,31 @@ impl Version {
     /// The first step that fails, with a stable code and a text that says what was expected.
     pub async fn load(engine: &Arc<Engine>, source: Source) -> Result<Arc<Self>, LoadError> {
         let Source { name, bytes, manifest, generation, namespace, stats } = source;
-        let hash = Hash::of(&bytes);
+        let whole = bytes.clone();
+        // 64 MiB take a while.
+        let hash = engine::blocking(move || Hash::of(&whole)).await?;
         let component = engine.compile(&bytes, hash).await?;
         let linked = link::link(engine, &component)?;
         let max_memory = engine.config().max_memory;
         let limits = terms::limits(&linked, &manifest, max_memory)?;
         let context = Context {
             name: name.clone(),
-            grants: Grants::none(),
+            grants: Grants::while_loading(manifest.grants.clone()),
             config: BTreeMap::new(),
-            limits: Limits { memory: limits.memory, ..limits::LOAD },
+            limits: limits.of_load(),
             namespace,
             stats: Arc::clone(&stats),
             throttle: Arc::default(),
+            engine: Arc::clone(engine),
+            tempo: Arc::default(),
         };
-        let description = describe(&name, linked.clone(), context.clone()).await?;
+        let mut description = describe(&name, linked.clone(), context.clone()).await?;
+        description.asked.capabilities.extend(link::imported(engine, &component));
         let (context, keep, isolation) = terms::apply(&description, &manifest, &limits, &context)?;
         Ok(Arc::new(Self {
             grants: context.grants.clone(),
             instances: Instances::new(linked, Arc::new(context), keep),
+            turns: Semaphore::new(manifest.concurrency),
             sha256: hash.to_hex(),
             size: bytes.len(),
             name,
@@ -168,6 +180,11 @@ impl Version {
         result
     }
 
+    /// Counts a call whose effects were refused as part of a loop, after it had returned ok.
+    pub(super) fn looped(&self, message: &str) {
+        self.stats.looped(message, &self.sha256);
+    }
+
     /// Asks the filter. An error is no answer: [`Version::on_error`] says what that means.
     ///
     /// # Errors
@@ -186,6 +203,8 @@ impl Version {
         params: &Params,
         transcript: Option<&mut Transcript>,
     ) -> Result<bool, CallError> {
+        // Whoever asks waits for its turn, before its time begins; it is never closed.
+        let _turn = self.turns.acquire().await;
         let lists = Lists::of(event);
         let question = Question::Matches(&lists, params.as_str());
         let budget = self.budget(event);
@@ -314,6 +333,13 @@ impl Version {
         self.instances.set_retired(!keep);
     }
 
+    /// The threads that its next call belongs on, where that is not the caller's own: its calls have been long, or are not known yet.
+    #[inline]
+    pub fn threads(&self) -> Option<&Handle> {
+        let context = self.instances.context();
+        context.tempo.is_slow().then(|| context.engine.slow().handle())
+    }
+
     /// Calls at once.
     pub fn concurrency(&self) -> usize {
         if self.order_by() == Some(OrderBy::Seq) { 1 } else { self.manifest.concurrency }
@@ -342,14 +368,19 @@ impl Version {
 
 async fn describe(name: &Name, linked: Linked, context: Context) -> Result<Description, LoadError> {
     let budget = Budget { fuel: context.limits.fuel, deadline: context.limits.deadline };
-    let ended = Instances::new(linked, Arc::new(context), 0).call(Question::Describe, &budget, None).await;
+    let slow = context.engine.slow().handle().clone();
+    // Whatever its start code does, those who are at work do not notice.
+    let asking = slow.spawn(async move {
+        Instances::new(linked, Arc::new(context), 0).call(Question::Describe, &budget, None).await
+    });
+    let ended = asking.await.map_err(engine::panicked)?;
     let name = name.clone();
     // A schema of many patterns takes a while to compile, and nothing on the way would give the thread back.
     let checking = tokio::task::spawn_blocking(move || match ended.answer {
         Ok(Answer::Handler(said)) => Ok(Description::of_handler(&name, *said)),
         Ok(Answer::Filter(said)) => Ok(Description::of_filter(&name, *said)),
         Ok(_) => Ok(Err("it answered another question".into())),
-        Err(Fault { code, message }) => {
+        Err(Fault { code, message, .. }) => {
             Err(LoadError::Describe(format!("its start or `describe` faulted: {code}: {message}")))
         }
     });

@@ -1,76 +1,116 @@
-//! `busway plugin call`: one event through a plugin file without a hub; prints the answer, and everything that the call did.
+//! `busway plugin call`: one event through a plugin file without a hub; shows the answer, and everything that the call did.
 
-use super::{CallArgs, try_out::load};
+mod picture;
+
+use super::key_value;
+use super::try_out::{self, Change, Files, Outcome, changes, params, read, with_config};
 use crate::{
-    cli::output::print,
-    event::NewEvent,
-    plugin::{CallError, Kind, Transcript},
+    cli::event::json_flag,
+    cli::output::Output,
+    event::{Event, NewEvent},
+    plugin::{CallError, FailureKind, Transcript, Version},
 };
-use anyhow::Context;
-use serde_json::{Map, Value, json};
-use std::{io::Read, path::Path, process::ExitCode};
+use serde_json::{Map, Value, json, value::RawValue};
+use std::{path::PathBuf, process::ExitCode};
+
+#[derive(Debug, clap::Args)]
+pub(in crate::cli) struct CallArgs {
+    /// The .wasm file; the .toml beside it is read as well.
+    file: PathBuf,
+    /// File with the event's JSON; `-` for stdin.
+    #[arg(long, value_name = "FILE|-")]
+    event: PathBuf,
+    /// Parameters, for a filter.
+    #[arg(long, value_name = "JSON", value_parser = json_flag)]
+    params: Option<Box<RawValue>>,
+    /// A config value of the plugin, JSON or text; may be given several times.
+    #[arg(long = "config", value_name = "KEY=VALUE", value_parser = key_value)]
+    config: Vec<(String, String)>,
+    /// What the plugin's memory holds before the call; may be given several times.
+    #[arg(long = "kv", value_name = "KEY=VALUE", value_parser = key_value)]
+    kv: Vec<(String, String)>,
+    /// Which attempt the plugin is told that this is.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    attempt: u32,
+    /// Also show each call into the host: when, what about, what the answer was.
+    #[arg(long)]
+    trace: bool,
+    /// JSON even on a terminal.
+    #[arg(long)]
+    json: bool,
+}
 
 pub(super) async fn run(args: CallArgs) -> anyhow::Result<ExitCode> {
-    let version = load(&args.file, &args.config).await?;
+    let files = Files::read(&args.file)?;
+    let version = files.load(with_config(files.manifest.clone(), &args.config), &args.kv).await?;
     let event = NewEvent::from_json(&read(&args.event)?)?.admit()?;
-    let params = args.params.map(|params| serde_json::from_str(params.get())).transpose()?;
-    let mut transcript = Transcript::default();
-    let mut shown = Map::new();
-    let failed = match version.kind() {
-        Kind::Filter => {
-            let params = version.check_params(params).map_err(|error| anyhow::anyhow!("params{error}"))?;
-            match version.matches_with(&event, &params, Some(&mut transcript)).await {
-                Ok(verdict) => {
-                    shown.insert("verdict".into(), json!(verdict));
-                    None
-                }
-                Err(error) => Some(error),
-            }
-        }
-        Kind::Handler => match version.handle_with(&event, 1, Some(&mut transcript)).await {
-            Ok(effects) => {
-                shown.insert("emitted".into(), serde_json::to_value(&effects.outbox)?);
-                if let Some(writes) = effects.writes {
-                    writes.commit().context("nobody else writes to a namespace of this process")?;
-                    shown.insert("kv".into(), kv(&version)?);
-                }
-                None
-            }
-            Err(error) => Some(error),
-        },
-    };
-    if let Some(error) = &failed {
-        let (code, message) = match error {
-            CallError::Failure(failure) => ("failure", failure.message.clone()),
-            CallError::Fault(fault) => (fault.code.as_str(), fault.message.clone()),
-        };
-        shown.insert("error".into(), json!({"code": code, "message": message}));
-    }
-    shown.insert("said".into(), serde_json::to_value(&transcript)?);
-    let counts = version.stats().counts();
-    let used = json!({"fuel": counts.fuel.max, "time_us": counts.time_us.max, "memory": counts.memory_peak});
-    shown.insert("used".into(), used);
-    print(serde_json::to_string_pretty(&Value::Object(shown))?)?;
-    Ok(if failed.is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
-}
-
-fn read(file: &Path) -> anyhow::Result<String> {
-    let mut text = String::new();
-    if file == Path::new("-") {
-        std::io::stdin().read_to_string(&mut text).context("cannot read the event from stdin")?;
+    let given = args.params.map(|params| serde_json::from_str(params.get())).transpose()?;
+    let params = params(&version, given)?;
+    let transcript = if args.trace { Transcript::with_trace() } else { Transcript::default() };
+    let outcome = try_out::call(&version, &event, args.attempt, &params, transcript).await?;
+    let mut out = Output::stdout();
+    if out.is_terminal() && !args.json {
+        let budget = Budget::of(&version, &event);
+        out.line(picture::of(&outcome, &budget, out.colour()))?;
     } else {
-        text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+        out.line(serde_json::to_string_pretty(&form(&outcome, &Budget::of(&version, &event))?)?)?;
     }
-    Ok(text)
+    out.flush()?;
+    Ok(if outcome.error.is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// What the plugin's memory holds after the call.
-fn kv(version: &crate::plugin::Version) -> anyhow::Result<Value> {
-    let mut transaction = version.namespace().begin();
-    let mut all = Map::new();
-    for key in transaction.keys("", None) {
-        let value = transaction.get(&key)?.unwrap_or_default();
-        all.insert(key, json!(String::from_utf8_lossy(&value)));
+/// What the call may use up.
+struct Budget {
+    fuel: u64,
+    deadline_us: u64,
+    memory: u64,
+}
+
+impl Budget {
+    fn of(version: &Version, event: &Event) -> Self {
+        let (limits, bytes) = (version.limits(), event.weight());
+        let deadline_us = limits.deadline_for(bytes).as_micros().try_into().unwrap_or(u64::MAX);
+        Self { fuel: limits.fuel_for(bytes), deadline_us, memory: limits.memory as u64 }
     }
-    Ok(Value::Object(all))
+}
+
+fn form(outcome: &Outcome, budget: &Budget) -> anyhow::Result<Value> {
+    let mut shown = Map::new();
+    match (&outcome.error, outcome.verdict) {
+        (Some(error), _) => shown.insert("error".into(), error_form(error)),
+        (None, Some(verdict)) => shown.insert("verdict".into(), json!(verdict)),
+        (None, None) => shown.insert("emitted".into(), serde_json::to_value(&outcome.emitted)?),
+    };
+    shown.insert("kv".into(), json!(outcome.after));
+    let changes = changes(&outcome.before, &outcome.after);
+    let change = |(key, before, after): &Change<'_>| ((*key).to_owned(), json!({"before": before, "after": after}));
+    shown.insert("kv_changes".into(), changes.iter().map(change).collect::<Map<_, _>>().into());
+    shown.insert("said".into(), serde_json::to_value(&outcome.transcript)?);
+    let used = &outcome.transcript.usage;
+    let time_us: u64 = used.elapsed.as_micros().try_into().unwrap_or(u64::MAX);
+    shown.insert("used".into(), json!({"fuel": used.fuel, "time_us": time_us, "memory": used.memory}));
+    let limits = json!({"fuel": budget.fuel, "time_us": budget.deadline_us, "memory": budget.memory});
+    shown.insert("limits".into(), limits);
+    Ok(shown.into())
+}
+
+fn error_form(error: &CallError) -> Value {
+    match error {
+        CallError::Fault(fault) => json!({"code": fault.code.as_str(), "message": fault.message}),
+        CallError::Failure(failure) => {
+            let kind = kind(failure.kind);
+            let mut form = json!({"code": "failure", "kind": kind, "message": failure.message});
+            if let Some(pause) = failure.retry_after_ms {
+                form["retry_after_ms"] = pause.into();
+            }
+            form
+        }
+    }
+}
+
+fn kind(kind: FailureKind) -> &'static str {
+    match kind {
+        FailureKind::Retry => "retry",
+        FailureKind::Reject => "reject",
+    }
 }

@@ -1,17 +1,22 @@
 //! `busway:plugin/config`: the settings that the operator gave the plugin, as far as they are granted.
 
 use super::Guest;
+use super::transcript::Told;
 use crate::plugin::bindings::handler::busway::plugin::config;
+use crate::plugin::fault::FaultCode;
 
 impl config::Host for Guest {
     async fn get(&mut self, key: String) -> wasmtime::Result<Option<String>> {
         self.spend(key.len()).await?;
         if let Err(denied) = self.context.grants.config(&key) {
+            self.context.stats.refused(FaultCode::Denied);
             // The contract has no error here: not granted is the same as not set, so the log says which it was.
             tracing::debug!(target: "plugin", plugin = %self.context.name, %key, "config: {denied}");
+            self.call.trace("config.get", || Told::new(&key, denied.to_string()).denied(true));
             return Ok(None);
         }
         let value = self.context.config.get(&key).cloned();
+        self.call.trace("config.get", || Told::new(&key, value.as_deref().unwrap_or("none")));
         self.work(value.as_ref().map_or(0, String::len)).await;
         Ok(value)
     }

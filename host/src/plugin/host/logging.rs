@@ -1,16 +1,15 @@
 //! `busway:plugin/logging`: lines for whoever runs the hub. A guest writes one line with one call, whatever is in it:
 //! control characters are escaped, long lines are cut, floods are thinned out and counted.
 
+use super::transcript::Told;
 use super::{Call, Context, Guest};
 use crate::plugin::bindings::handler::busway::plugin::logging;
-use crate::plugin::limits::{MAX_LOG_LINE_BYTES, MAX_LOG_LINES_PER_SECOND};
+use crate::plugin::grants::Capability;
+use crate::plugin::limits::MAX_TEXT_BYTES;
 use serde::Serialize;
 use std::borrow::Cow;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
-
-/// Lines kept for whoever asked to see those of one call.
-const MAX_LINES_SHOWN: usize = 1_000;
 
 /// How much a line matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -28,6 +27,19 @@ pub enum Level {
     Error,
 }
 
+impl Level {
+    /// As it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Trace => "trace",
+            Self::Debug => "debug",
+            Self::Info => "info",
+            Self::Warn => "warn",
+            Self::Error => "error",
+        }
+    }
+}
+
 /// One line of a guest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct LogLine {
@@ -40,6 +52,9 @@ pub struct LogLine {
 impl logging::Host for Guest {
     async fn log(&mut self, level: logging::Level, message: String) -> wasmtime::Result<()> {
         self.spend(message.len()).await?;
+        if !self.may(Capability::Log) {
+            return Ok(());
+        }
         let level = match level {
             logging::Level::Trace => Level::Trace,
             logging::Level::Debug => Level::Debug,
@@ -53,21 +68,23 @@ impl logging::Host for Guest {
 }
 
 fn write(context: &Context, call: &mut Call, level: Level, message: &str) {
-    if let Some(lines) = call.lines.as_mut().filter(|lines| lines.len() < MAX_LINES_SHOWN) {
-        lines.push(LogLine { level, message: printable(message).into_owned() });
+    let most = context.limits.log_line_bytes;
+    if let Some(record) = &mut call.record {
+        record.line(level, message, most);
+        call.trace("log", || Told::new(level.as_str(), message));
     }
     // Asked first: a level that nobody reads must not use up the lines of those that somebody does.
     if !enabled(level) {
         return;
     }
-    match context.throttle.admit(Instant::now()) {
+    match context.throttle.admit(Instant::now(), context.limits.log_lines) {
         Admitted::No => return context.stats.suppressed(),
         Admitted::Yes { suppressed: 0 } => {}
         Admitted::Yes { suppressed } => {
             tracing::warn!(target: "plugin", plugin = %context.name, suppressed, "suppressed {suppressed} lines");
         }
     }
-    let (name, message) = (&context.name, printable(message));
+    let (name, message) = (&context.name, cut(message, most));
     match level {
         Level::Trace => tracing::trace!(target: "plugin", plugin = %name, "{message}"),
         Level::Debug => tracing::debug!(target: "plugin", plugin = %name, "{message}"),
@@ -87,9 +104,14 @@ fn enabled(level: Level) -> bool {
     }
 }
 
-/// `text` as one line that no terminal and no log reader mistakes for anything else, cut at [`MAX_LOG_LINE_BYTES`].
+/// `text` as one line that no terminal and no log reader mistakes for anything else, cut at [`MAX_TEXT_BYTES`].
 pub(in crate::plugin) fn printable(text: &str) -> Cow<'_, str> {
-    let kept = &text[..text.floor_char_boundary(MAX_LOG_LINE_BYTES)];
+    cut(text, MAX_TEXT_BYTES)
+}
+
+/// The same, cut at `most` bytes.
+pub(super) fn cut(text: &str, most: usize) -> Cow<'_, str> {
+    let kept = &text[..text.floor_char_boundary(most)];
     // Besides control characters: those that reorder what is shown around them (bidirectional overrides).
     let unsafe_to_show = |c: char| c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     if kept.len() == text.len() && !text.contains(unsafe_to_show) {
@@ -117,7 +139,7 @@ struct Window {
 }
 
 #[derive(Debug, PartialEq, Eq)]
-enum Admitted {
+pub(in crate::plugin) enum Admitted {
     /// And so many were suppressed in the window before.
     Yes {
         suppressed: u64,
@@ -126,7 +148,8 @@ enum Admitted {
 }
 
 impl Throttle {
-    fn admit(&self, now: Instant) -> Admitted {
+    /// `most`: lines in a second.
+    pub(in crate::plugin) fn admit(&self, now: Instant, most: u32) -> Admitted {
         let mut window = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let over = window.began.is_none_or(|began| now.duration_since(began) >= Duration::from_secs(1));
         let mut suppressed = 0;
@@ -134,7 +157,7 @@ impl Throttle {
             suppressed = window.suppressed;
             *window = Window { began: Some(now), ..Window::default() };
         }
-        if window.lines >= MAX_LOG_LINES_PER_SECOND {
+        if window.lines >= most {
             window.suppressed += 1;
             return Admitted::No;
         }
@@ -151,18 +174,20 @@ mod tests {
     fn a_line_stays_one_line() {
         assert_eq!(printable("plain, ü"), "plain, ü");
         assert_eq!(printable("a\nb\x1b[31m\u{202e}c\r\0"), "a\\nb\\u{1b}[31m\\u{202e}c\\r\\u{0}");
-        let long = "é".repeat(MAX_LOG_LINE_BYTES);
+        let long = "é".repeat(MAX_TEXT_BYTES);
         let shown = printable(&long);
-        assert!(shown.ends_with("… (cut, 8192 bytes)") && shown.len() < MAX_LOG_LINE_BYTES + 40);
+        assert!(shown.ends_with("… (cut, 8192 bytes)") && shown.len() < MAX_TEXT_BYTES + 40);
+        assert_eq!(cut("abc", 2), "ab… (cut, 3 bytes)");
     }
 
     #[test]
     fn a_flood_is_thinned_out_and_counted() {
         let (throttle, start) = (Throttle::default(), Instant::now());
         let yes = Admitted::Yes { suppressed: 0 };
-        assert!((0..MAX_LOG_LINES_PER_SECOND).all(|_| throttle.admit(start) == yes));
-        assert!((0..7).all(|_| throttle.admit(start + Duration::from_millis(999)) == Admitted::No));
+        assert!((0..100).all(|_| throttle.admit(start, 100) == yes));
+        assert!((0..7).all(|_| throttle.admit(start + Duration::from_millis(999), 100) == Admitted::No));
         let next = start + Duration::from_secs(1);
-        assert_eq!((throttle.admit(next), throttle.admit(next)), (Admitted::Yes { suppressed: 7 }, yes));
+        let admit = |most| throttle.admit(next, most);
+        assert_eq!((admit(2), admit(2), admit(2)), (Admitted::Yes { suppressed: 7 }, yes, Admitted::No));
     }
 }

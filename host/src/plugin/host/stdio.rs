@@ -1,6 +1,8 @@
 //! Stdout and stderr of a guest: kept for the call, bounded, and never an error to the guest. Stderr is where Rust, Go,
 //! JavaScript and Python say why they trapped.
 
+use super::HostFault;
+use crate::plugin::fault::FaultCode;
 use crate::plugin::limits::MAX_STDIO_BYTES;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,18 +10,28 @@ use std::task::{Context, Poll};
 use tokio::io::AsyncWrite;
 use wasmtime_wasi::async_trait;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
-use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
+use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError, StreamResult};
 
 /// Both streams of one instance.
-#[derive(Default)]
 pub(super) struct Stdio {
     pub(super) stdout: Capture,
     pub(super) stderr: Capture,
 }
 
+impl Stdio {
+    /// To each of which at most `most` bytes may be written in one call.
+    pub(super) fn new(most: usize) -> Self {
+        Self { stdout: Capture::new(most), stderr: Capture::new(most) }
+    }
+}
+
 /// Keeps the first bytes that are written and counts the rest.
-#[derive(Clone, Default)]
-pub(super) struct Capture(Arc<Mutex<Kept>>);
+#[derive(Clone)]
+pub(super) struct Capture {
+    kept: Arc<Mutex<Kept>>,
+    /// Bytes that may be written in one call.
+    most: usize,
+}
 
 #[derive(Default)]
 struct Kept {
@@ -28,15 +40,21 @@ struct Kept {
 }
 
 impl Capture {
-    fn lock(&self) -> MutexGuard<'_, Kept> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn new(most: usize) -> Self {
+        Self { kept: Arc::default(), most }
     }
 
-    fn keep(&self, bytes: &[u8]) {
+    fn lock(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives what was written since it was last taken, in bytes.
+    fn keep(&self, bytes: &[u8]) -> usize {
         let mut kept = self.lock();
         let room = bytes.len().min(MAX_STDIO_BYTES - kept.bytes.len());
         kept.bytes.extend_from_slice(&bytes[..room]);
         kept.dropped += bytes.len() - room;
+        kept.bytes.len() + kept.dropped
     }
 
     /// What was written since this was last asked.
@@ -74,7 +92,10 @@ impl Pollable for Capture {
 
 impl OutputStream for Capture {
     fn write(&mut self, bytes: bytes::Bytes) -> StreamResult<()> {
-        self.keep(&bytes);
+        if self.keep(&bytes) > self.most {
+            let message = format!("wrote more than {} bytes to stdout or stderr in one call", self.most);
+            return Err(StreamError::Trap(HostFault { code: FaultCode::Lift, message }.into()));
+        }
         Ok(())
     }
 
@@ -108,7 +129,7 @@ mod tests {
 
     #[test]
     fn the_first_bytes_are_kept_and_the_rest_counted() {
-        let capture = Capture::default();
+        let capture = Capture::new(usize::MAX);
         capture.keep(b"why");
         assert_eq!((capture.take(), capture.take()), ("why".to_owned(), String::new()));
         capture.keep(&vec![b'x'; MAX_STDIO_BYTES - 1]);

@@ -6,7 +6,7 @@ use crate::{
     journal::Change,
     kv::Transaction,
     log::{Applied, Apply, CommitError, Conflict},
-    plugin::{CallError, Effects, FailureKind, FaultCode, Kind, Version, registry::Plugin},
+    plugin::{CallError, Effects, FailureKind, Fault, FaultCode, Kind, Version, fault::looped, registry::Plugin},
 };
 use std::{sync::Arc, time::Duration};
 use tokio::sync::watch;
@@ -23,7 +23,10 @@ const CONFLICTS: u32 = 1_000;
 /// How a job's call ended.
 pub(super) enum Ended {
     /// Well, and its effects are committed.
-    Committed,
+    Committed {
+        /// Events among them.
+        emitted: usize,
+    },
     /// Well, and it had none.
     Nothing,
     Again {
@@ -64,12 +67,12 @@ pub(super) async fn call(
             };
         };
         // Another version than the one for which it was read may want other events.
-        if version.kind() != Kind::Handler || !version.subscriptions().iter().any(|filter| filter.matches(&job.event)) {
+        if version.kind() != Kind::Handler || !version.wants(&job.event) {
             return Ended::Nothing;
         }
         let result = version.handle(&job.event, job.attempt).await;
         // One event, however often it is tried, is one fault: alone it puts nothing in quarantine.
-        plugin.report(&version, result.as_ref().err(), job.attempt == 1);
+        plugin.report(&version, &job.event, result.as_ref().err(), job.attempt == 1);
         let effects = match result {
             Ok(effects) => effects,
             Err(error) => return failed(&version, job, error),
@@ -80,11 +83,19 @@ pub(super) async fn call(
         if outbox.is_empty() && writes.as_ref().is_none_or(|writes| is_sure && writes.is_read_only()) {
             return Ended::Nothing;
         }
+        let emitted = outbox.len();
         let events = outbox.into_iter().map(Arc::new).collect();
         match bus.log().commit(events, apply(name.clone(), job.event.seq, writes)).await {
-            Ok(()) => return Ended::Committed,
+            Ok(()) => return Ended::Committed { emitted },
             Err(CommitError::Conflict(_)) => last = Some(version),
             Err(CommitError::Journal(_)) => return Ended::Postponed,
+            Err(error @ CommitError::Loop { .. }) => {
+                let message = looped(&error.to_string(), &job.event.metadata.chain, job.event.seq);
+                version.looped(&message);
+                let fault = Fault { code: FaultCode::Loop, message: message.clone(), worked: Duration::ZERO };
+                plugin.raise(&version, &job.event, &fault);
+                return Ended::Dead { code: FaultCode::Loop.as_str(), message, version: Some(version) };
+            }
             Err(error @ CommitError::Stopped) => {
                 return match bus.log().journal() {
                     Some(_) => Ended::Postponed,

@@ -44,6 +44,11 @@ impl Order {
         true
     }
 
+    /// Whether there is an event that may be handled.
+    pub(super) fn is_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
     /// The next event that may be handled.
     pub(super) fn pop(&mut self) -> Option<Job> {
         self.ready.pop_front()

@@ -15,7 +15,10 @@ use std::{sync::Arc, time::Duration};
 /// What the lane does with an event after an attempt.
 #[derive(Debug)]
 pub(super) enum Settled {
-    Done,
+    Done {
+        /// Events that it published.
+        emitted: usize,
+    },
     /// Another try.
     Again {
         pause: Duration,
@@ -29,12 +32,13 @@ pub(super) enum Settled {
 pub(super) async fn settle(bus: &Bus, plugin: &Arc<str>, job: &Job, ended: Ended) -> Settled {
     let (log, seq) = (bus.log(), job.event.seq);
     let (result, settled) = match ended {
-        Ended::Committed => return Settled::Done,
+        Ended::Committed { emitted } => return Settled::Done { emitted },
         Ended::Postponed => return Settled::Postponed,
-        Ended::Nothing if job.recorded => {
-            (log.record(Vec::new(), vec![Change::Done { plugin: plugin.clone(), seq }]).await, Settled::Done)
-        }
-        Ended::Nothing => return Settled::Done,
+        Ended::Nothing if job.recorded => (
+            log.record(Vec::new(), vec![Change::Done { plugin: plugin.clone(), seq }]).await,
+            Settled::Done { emitted: 0 },
+        ),
+        Ended::Nothing => return Settled::Done { emitted: 0 },
         Ended::Again { pause, code } => {
             let due_ms = Utc::now().timestamp_millis() + pause.as_millis() as i64;
             let retry = Change::Retry { plugin: plugin.clone(), seq, attempt: job.attempt + 1, due_ms, code };
@@ -83,7 +87,7 @@ async fn bury(
 fn tell(plugin: &Arc<str>, job: &Job, code: &str, message: &str) -> Option<Arc<Event>> {
     let Job { event, attempt, .. } = job;
     // What tells of dead letters must not make new ones.
-    if event.metadata.source.as_deref() == Some("busway") && event.event_type.starts_with("plugin.") {
+    if event.is_of_plugins() {
         return None;
     }
     let data = json!({"plugin": &**plugin, "seq": event.seq, "event_id": event.metadata.event_id, "type": event.event_type,

@@ -1,14 +1,7 @@
 //! A lane's own task: reads events, hands them to the plugin as far as order and room allow, and does with each what its
 //! attempt meant. Everything that it holds is bounded; what waits for another try is held too.
 
-use super::{
-    Job,
-    call::{Ended, call},
-    held::Held,
-    order::Order,
-    place::Place,
-    settle::{Settled, settle},
-};
+use super::{Job, held::Held, order::Order, pace::Pace, place::Place, settle::Settled};
 use crate::{
     bus::Bus,
     event::Event,
@@ -19,11 +12,9 @@ use crate::{
     },
     question::Questions,
 };
-use futures_util::FutureExt;
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BinaryHeap, HashMap},
-    panic::AssertUnwindSafe,
     sync::Arc,
     time::Duration,
 };
@@ -48,9 +39,10 @@ pub(super) struct Lane {
     changes: watch::Receiver<Arc<BTreeMap<Name, Arc<Plugin>>>>,
     pub(super) questions: Questions,
     pub(super) cursor: Cursor,
-    active: watch::Receiver<Option<Arc<Version>>>,
+    pub(super) active: watch::Receiver<Option<Arc<Version>>>,
     pub(super) order: Order,
-    calls: JoinSet<(Job, Settled)>,
+    pub(super) calls: JoinSet<(Job, Settled)>,
+    pub(super) pace: Pace,
     /// When, and the seq to tell equal times apart; the job is in `waiting`.
     later: BinaryHeap<Reverse<(Instant, u64)>>,
     waiting: HashMap<u64, Job>,
@@ -80,6 +72,7 @@ impl Lane {
             questions,
             order: Order::default(),
             calls: JoinSet::new(),
+            pace: Pace::default(),
             later: BinaryHeap::new(),
             waiting: HashMap::new(),
             held: Held::default(),
@@ -162,8 +155,13 @@ impl Lane {
             if !open {
                 self.give_up();
             }
+            // Before anything is waited for: what made it necessary may have come while no version was active.
+            if self.more_retries && self.held.is_half_empty() && self.read_at.is_none() && !leaving {
+                self.reload_retries().await;
+            }
             if !leaving {
-                self.begin(&version);
+                // A hub that is stopping is not kept waiting.
+                self.begin(&version, open);
             }
             self.changes.borrow_and_update();
             let reading = !leaving && self.may_read(&version);
@@ -173,7 +171,8 @@ impl Lane {
             let turn = !self.more_retries || (version.order_by().is_none() && !self.retries_next);
             let taking = reading && near && turn && self.held.has_room() && self.read_at.is_none();
             let due = self.later.peek().map(|Reverse((due, _))| *due).filter(|_| !leaving);
-            let alarm = [due, self.read_at, self.flush_due()].into_iter().flatten().min();
+            let held_back = self.pace.until().filter(|_| !leaving);
+            let alarm = [due, held_back, self.read_at, self.flush_due()].into_iter().flatten().min();
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = &mut draining, if open => open = false,
@@ -188,9 +187,6 @@ impl Lane {
                     Some(Step::Gap(_)) => {}
                     None => return,
                 },
-            }
-            if self.more_retries && self.held.is_half_empty() && self.read_at.is_none() && !leaving {
-                self.reload_retries().await;
             }
         }
     }
@@ -217,9 +213,7 @@ impl Lane {
     async fn take(&mut self, chunk: &Chunk, version: &Version) {
         self.retries_next = true;
         let wanted = |event: &&Arc<Event>| {
-            version.subscriptions().iter().any(|filter| filter.matches(event))
-                && !self.place.is_done(event.seq)
-                && !self.held.contains(event.seq)
+            version.wants(event) && !self.place.is_done(event.seq) && !self.held.contains(event.seq)
         };
         let mut events: Vec<Arc<Event>> = chunk.events().iter().filter(wanted).cloned().collect();
         if let Some(question) = self.front(version) {
@@ -242,27 +236,6 @@ impl Lane {
             let attempt = self.place.attempt(event.seq);
             self.held.insert(&event, false);
             self.order.push(version.order_by(), Job { event, attempt, recorded: false });
-        }
-    }
-
-    /// Begins as many calls as may run at once.
-    fn begin(&mut self, version: &Version) {
-        while self.calls.len() < version.concurrency()
-            && let Some(job) = self.order.pop()
-        {
-            let (bus, plugin, name, active) =
-                (self.bus.clone(), self.plugin.clone(), self.name.clone(), self.active.clone());
-            self.calls.spawn(async move {
-                let _active = bus.metrics().active_handlers.hold();
-                let called = AssertUnwindSafe(call(&bus, &plugin, &name, active, &job)).catch_unwind().await;
-                let ended = called.unwrap_or_else(|_| Ended::Dead {
-                    code: "panic",
-                    message: "the hub's own code panicked over it".into(),
-                    version: None,
-                });
-                let settled = settle(&bus, &name, &job, ended).await;
-                (job, settled)
-            });
         }
     }
 
@@ -289,7 +262,7 @@ impl Lane {
                 // It may have been replayed already, while it was still held.
                 self.more_retries |= self.flush.is_some();
             }
-            Settled::Done => {}
+            Settled::Done { emitted } => self.pace.spend(emitted, Instant::now()),
         }
         metrics.events_processed.inc();
         self.let_go(&job);

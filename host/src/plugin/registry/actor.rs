@@ -1,6 +1,10 @@
 //! The registry's task: looks at the directory, loads what changed, one load at a time for each plugin, and carries out what
 //! operators and faults ask for. The only place where a plugin's standing changes.
 
+mod commands;
+
+pub(super) use commands::{Answer, Command};
+
 use super::{
     Change, ChangeKind, CommandError, Kept, Save, Shared,
     load::{Order, load},
@@ -25,7 +29,7 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{broadcast, mpsc, oneshot},
     task::JoinSet,
     time::{Instant, sleep_until},
 };
@@ -33,41 +37,12 @@ use tokio::{
 /// Plugins loaded at once: compiling takes a core each.
 const LOADS: usize = 2;
 
+/// At the start, files that somebody is writing to are waited for so long, and no longer: one that is written to for ever
+/// does not keep the hub from being ready.
+const UNSETTLED: Duration = Duration::from_secs(2);
+
 /// When the directory could not be read, it is looked at again after this.
 const UNREADABLE: Duration = Duration::from_secs(1);
-
-pub(super) type Answer = oneshot::Sender<Result<(), CommandError>>;
-
-/// What the task is asked to do.
-#[derive(Debug)]
-pub(super) enum Command {
-    Reload {
-        plugin: Arc<Plugin>,
-        answer: Answer,
-    },
-    Enable {
-        plugin: Arc<Plugin>,
-        answer: Answer,
-    },
-    Disable {
-        plugin: Arc<Plugin>,
-        answer: Answer,
-    },
-    Rollback {
-        plugin: Arc<Plugin>,
-        answer: Answer,
-    },
-    /// A new version faulted on trial.
-    RollBack {
-        name: Name,
-        generation: u64,
-    },
-    /// A version faulted too often.
-    Quarantine {
-        name: Name,
-        generation: u64,
-    },
-}
 
 /// How a load ended, and whose it was.
 type Loaded = (Arc<Plugin>, Result<Arc<Version>, LoadError>);
@@ -84,7 +59,7 @@ pub(super) struct Actor {
     /// The last generation of names that are gone: should they come back, theirs go on.
     generations: BTreeMap<Name, u64>,
     /// How plugins that have not been seen yet stood when the hub ended.
-    standings: BTreeMap<String, Standing>,
+    standings: BTreeMap<Arc<str>, Standing>,
     save: Save,
     look_again: Option<Instant>,
     /// The directory could be read once.
@@ -120,11 +95,12 @@ impl Actor {
 
     /// Runs until the last [`super::Registry`] is gone.
     pub(super) async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
-        let mut watcher = Watcher::new(&self.dir);
+        let (mut watcher, began) = (Watcher::new(&self.dir), Instant::now());
         self.look().await;
         loop {
             self.load_next();
-            if self.looked && self.queue.is_empty() && self.loads.is_empty() && self.look_again.is_none() {
+            let settled = self.look_again.is_none() || began.elapsed() > UNSETTLED;
+            if self.looked && self.queue.is_empty() && self.loads.is_empty() && settled {
                 // The first look is done with: whoever waited for it can go on.
                 self.loaded.take().map(|loaded| loaded.send(()));
             }
@@ -181,16 +157,18 @@ impl Actor {
             appeared |= !self.slots.contains_key(&name);
             let generation = self.generations.remove(&name).unwrap_or(0);
             let slot = self.slots.entry(name.clone()).or_insert_with(|| {
-                let commands = self.shared.upgrade().map(|shared| shared.commands.downgrade());
+                let shared = self.shared.upgrade();
+                let ways = shared.map(|shared| (shared.commands.downgrade(), shared.changes.downgrade()));
                 // The registry is there for as long as this task runs, but for the moment in which it ends.
-                let commands = commands.unwrap_or_else(|| mpsc::channel(1).0.downgrade());
-                let plugin = Plugin::new(name.clone(), self.store.namespace(name.as_str()), commands);
+                let nowhere = || (mpsc::channel(1).0.downgrade(), broadcast::Sender::new(1).downgrade());
+                let (commands, changes) = ways.unwrap_or_else(nowhere);
+                let plugin = Plugin::new(name.clone(), self.store.namespace(name.as_str()), commands, changes);
                 Slot::new(plugin, generation, self.standings.remove(name.as_str()))
             });
             slot.missing_since = None;
             if slot.found.as_ref() != Some(&found) && !picture.unsettled.contains(&name) {
                 if slot.found.as_ref().is_some_and(|before| before.wasm != found.wasm) {
-                    slot.rejected = None;
+                    slot.plugin.standing().rejected = None;
                 }
                 slot.found = Some(found);
                 self.enqueue(name);
@@ -232,8 +210,9 @@ impl Actor {
             slot.answering = std::mem::take(&mut slot.waiting);
             let asked = !slot.answering.is_empty();
             let sidecar = !asked && slot.found.as_ref().is_some_and(|found| found.toml.is_some());
-            let instead = slot.rejected.filter(|_| !asked).zip(slot.plugin.current());
-            let order = Order { generation: slot.generation, sidecar, instead };
+            let rejected = slot.plugin.standing().rejected.as_ref().map(|rejected| rejected.hash);
+            let instead = rejected.filter(|_| !asked).zip(slot.plugin.current());
+            let order = Order { generation: slot.generation, sidecar, asked, instead };
             let (engine, dir, plugin) = (self.engine.clone(), self.dir.clone(), slot.plugin.clone());
             self.loads.spawn(async move {
                 let result = AssertUnwindSafe(load(&engine, dir, &plugin, order)).catch_unwind().await;
@@ -249,9 +228,13 @@ impl Actor {
         let Some(slot) = self.slots.get_mut(name).filter(|slot| Arc::ptr_eq(&slot.plugin, plugin)) else { return };
         slot.loading = false;
         let answering = std::mem::take(&mut slot.answering);
-        let error = result.as_ref().err().cloned();
-        let change = match result {
-            Ok(version) => slot.take_in(version),
+        for lacks in result.iter().flat_map(|version| version.grants().lacks()) {
+            tracing::warn!(plugin = %name, "{lacks}");
+        }
+        let taken = result.and_then(|version| slot.take_in(version));
+        let error = taken.as_ref().err().cloned();
+        let change = match taken {
+            Ok(change) => change,
             Err(error) => {
                 tracing::warn!(plugin = %name, code = error.code(), %error, "not loaded");
                 let mut standing = slot.plugin.standing();
@@ -277,7 +260,8 @@ impl Actor {
     fn remove(&mut self, name: &Name) {
         let Some(slot) = self.slots.remove(name) else { return };
         self.generations.insert(name.clone(), slot.generation);
-        self.standings.insert(name.to_string(), slot.left_behind());
+        let left = slot.left_behind(&slot.plugin.standing().limits);
+        self.standings.insert(left.plugin.clone(), left);
         slot.plugin.activate(None, Terms::Regular);
         slot.plugin.gone().cancel();
         for answer in slot.waiting.into_iter().chain(slot.answering) {
@@ -285,58 +269,6 @@ impl Actor {
         }
         self.publish();
         self.tell(name, ChangeKind::Removed);
-    }
-
-    async fn carry_out(&mut self, command: Command) {
-        match command {
-            Command::Reload { plugin, answer } => match self.slots.get_mut(plugin.name()) {
-                Some(slot) => {
-                    slot.waiting.push(answer);
-                    self.enqueue(plugin.name().clone());
-                }
-                None => drop(answer.send(Err(CommandError::Unknown(plugin.name().to_string())))),
-            },
-            Command::Enable { plugin, answer } => drop(answer.send(self.change(plugin.name(), Slot::enable).await)),
-            Command::Disable { plugin, answer } => drop(answer.send(self.change(plugin.name(), Slot::disable).await)),
-            Command::Rollback { plugin, answer } => {
-                drop(answer.send(self.change(plugin.name(), |slot| slot.roll_back(false)).await));
-            }
-            Command::RollBack { name, generation } => {
-                if self.is_current(&name, generation) {
-                    let _ = self.change(&name, |slot| slot.roll_back(true)).await;
-                }
-            }
-            Command::Quarantine { name, generation } => {
-                if self.is_current(&name, generation) {
-                    let _ = self.change(&name, |slot| Ok(slot.quarantine())).await;
-                }
-            }
-        }
-    }
-
-    /// Whether what was said of a generation still is of interest.
-    fn is_current(&self, name: &Name, generation: u64) -> bool {
-        self.slots
-            .get(name)
-            .and_then(|slot| slot.plugin.active())
-            .is_some_and(|active| active.generation() == generation)
-    }
-
-    async fn change(
-        &mut self,
-        name: &Name,
-        change: impl FnOnce(&mut Slot) -> Result<ChangeKind, CommandError>,
-    ) -> Result<(), CommandError> {
-        let slot = self.slots.get_mut(name).ok_or_else(|| CommandError::Unknown(name.to_string()))?;
-        let change = change(slot)?;
-        let record = slot.news();
-        self.publish();
-        self.tell(name, change);
-        // Whoever asked is told once it will still be so after a restart.
-        if let Some(record) = record {
-            (self.save)(record).await;
-        }
-        Ok(())
     }
 
     fn next_parole(&self) -> Option<Instant> {
@@ -363,11 +295,14 @@ impl Actor {
 
     fn tell(&self, name: &Name, kind: ChangeKind) {
         match &kind {
-            ChangeKind::Activated { version, generation, .. } => {
-                tracing::info!(plugin = %name, version, generation, "activated")
+            ChangeKind::Activated { version, generation, asks_beyond, .. } => {
+                tracing::info!(plugin = %name, version, generation, "activated");
+                if let Some(beyond) = asks_beyond {
+                    tracing::warn!(plugin = %name, version, "asks for more than the version before: {beyond}");
+                }
             }
             // Said with its reason where it happened.
-            ChangeKind::Failed(_) => {}
+            ChangeKind::Failed(_) | ChangeKind::Faulted(_) => {}
             ChangeKind::RolledBack { generation, automatic } => {
                 tracing::warn!(plugin = %name, generation, automatic, "rolled back");
             }

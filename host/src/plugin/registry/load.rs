@@ -9,6 +9,8 @@ pub(super) struct Order {
     pub(super) generation: u64,
     /// There was a sidecar when the directory was looked at: without it, nothing is loaded.
     pub(super) sidecar: bool,
+    /// An operator asked for it: nothing that was said of the file before counts.
+    pub(super) asked: bool,
     /// Found this file, make it the sidecar of that version instead.
     pub(super) instead: Option<(Hash, Arc<Version>)>,
 }
@@ -20,23 +22,29 @@ pub(super) async fn load(
     plugin: &Plugin,
     order: Order,
 ) -> Result<Arc<Version>, LoadError> {
-    let Order { generation, sidecar, instead } = order;
+    let Order { generation, sidecar, asked, instead } = order;
+    let limits_override = plugin.standing().limits.clone();
     let name = plugin.name().clone();
-    let read_name = name.clone();
+    let (read_name, compare) = (name.clone(), asked || instead.is_some());
     let read = move || {
         let text = directory::read_manifest(&dir, &read_name)?;
         if sidecar && text.is_none() {
             return Err(LoadError::File("no sidecar, though there was one"));
         }
         let bytes = directory::read_component(&dir, &read_name)?;
-        Ok::<_, LoadError>((text, bytes))
+        // Of a large file it takes a while, so it is done here, where it is needed.
+        let hash = compare.then(|| Hash::of(&bytes));
+        Ok::<_, LoadError>((text, bytes, hash))
     };
     let result = async {
         let read = tokio::task::spawn_blocking(read).await;
-        let (text, bytes) = read.map_err(|error| LoadError::Io(Arc::new(std::io::Error::other(error))))??;
-        let manifest = Manifest::parse(text.as_deref().unwrap_or_default())?;
-        if let Some((_, current)) = instead.filter(|(rejected, _)| *rejected == Hash::of(&bytes)) {
+        let (text, bytes, hash) = read.map_err(|error| LoadError::Io(Arc::new(std::io::Error::other(error))))??;
+        let manifest = Manifest { limits_override, ..Manifest::parse(text.as_deref().unwrap_or_default())? };
+        if let Some((_, current)) = instead.filter(|(rejected, _)| hash == Some(*rejected)) {
             return current.under(manifest, generation);
+        }
+        if let Some(hash) = hash.filter(|_| asked) {
+            engine.forget_refusal(hash);
         }
         let (namespace, stats) = (plugin.namespace().clone(), plugin.stats().clone());
         Version::load(engine, Source { name, bytes, manifest, generation, namespace, stats }).await

@@ -1,12 +1,17 @@
 //! One plugin as everybody but the registry's own task sees it: the version that is active, and how it stands.
 
-use super::actor::Command;
+mod status;
+
+pub use status::Status;
+
+use super::{Change, actor::Command, alarm::Alarm};
 use crate::{
+    event::Event,
     kv::Namespace,
-    plugin::{CallError, Counts, Isolation, Kind, LastError, Name, OrderBy, Stats, Version},
+    plugin::{Beyond, CallError, Fault, Hash, Kind, LimitsOverride, Name, Stats, Version},
 };
 use chrono::{DateTime, Utc};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use std::{
     collections::VecDeque,
     sync::{
@@ -16,7 +21,7 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    sync::{Notify, mpsc, watch},
+    sync::{Notify, broadcast, mpsc, watch},
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
@@ -73,6 +78,7 @@ pub struct Plugin {
     done: AtomicU64,
     waiting: AtomicUsize,
     commands: mpsc::WeakSender<Command>,
+    alarm: Alarm,
 }
 
 /// What the registry's task writes and everybody may read.
@@ -83,7 +89,24 @@ pub(super) struct Standing {
     pub(super) current: Option<Arc<Version>>,
     pub(super) previous: Option<Arc<Version>>,
     pub(super) quarantined_until: Option<(Instant, DateTime<Utc>)>,
+    /// The operator's, over the API.
+    pub(super) limits: LimitsOverride,
+    /// Not loaded again only because the sidecar changed.
+    pub(super) rejected: Option<Rejected>,
     trial: Trial,
+}
+
+/// A file that was rolled back.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct Rejected {
+    #[serde(rename = "sha256", serialize_with = "write_hex")]
+    pub(super) hash: Hash,
+    /// By its faults, and not by an operator.
+    pub(super) automatic: bool,
+}
+
+fn write_hex<S: Serializer>(hash: &Hash, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&hash.to_hex())
 }
 
 /// How the active version has done.
@@ -106,16 +129,39 @@ pub(super) enum Terms {
     Parole,
 }
 
+impl Standing {
+    /// Whether the version that is active has done well of late, so that it is one to come back to.
+    pub(super) fn is_sound(&self) -> bool {
+        let of_late = |at: &Instant| at.elapsed() <= FAULTS_WITHIN;
+        self.state != State::Quarantined && !self.trial.faults.iter().any(of_late)
+    }
+
+    /// What the current version asks for that the previous one did not.
+    pub(super) fn asks_beyond(&self) -> Option<Beyond> {
+        let asked =
+            |version: &Option<Arc<Version>>| version.as_ref().map(|version| version.description().asked.clone());
+        asked(&self.current)?.beyond(&asked(&self.previous)?)
+    }
+}
+
 impl Plugin {
-    pub(super) fn new(name: Name, namespace: Arc<Namespace>, commands: mpsc::WeakSender<Command>) -> Self {
+    pub(super) fn new(
+        name: Name,
+        namespace: Arc<Namespace>,
+        commands: mpsc::WeakSender<Command>,
+        changes: broadcast::WeakSender<Change>,
+    ) -> Self {
         let standing = Standing {
             state: State::Loading,
             current: None,
             previous: None,
             quarantined_until: None,
+            limits: LimitsOverride::default(),
+            rejected: None,
             trial: Trial::default(),
         };
         Self {
+            alarm: Alarm::new(name.clone(), changes),
             name,
             stats: Arc::default(),
             namespace,
@@ -213,10 +259,18 @@ impl Plugin {
         }
     }
 
-    /// Tells how a call of `version` ended, so that one that faults does not go on for ever. A fault counts if `accountable`:
+    /// Says that a call of `version` with `event` faulted; see [`Plugin::report`] for one that is to have consequences.
+    pub fn raise(&self, version: &Version, event: &Event, fault: &Fault) {
+        self.alarm.raise(version, event, fault);
+    }
+
+    /// Tells how a call of `version` with `event` ended, so that one that faults does not go on for ever. A fault counts if `accountable`:
     /// not where somebody else than its author and the operator chose what it was asked, nor where the same event has counted.
-    pub fn report(&self, version: &Version, error: Option<&CallError>, accountable: bool) {
+    pub fn report(&self, version: &Version, event: &Event, error: Option<&CallError>, accountable: bool) {
         let faulted = matches!(error, Some(CallError::Fault(_)));
+        if let Some(CallError::Fault(fault)) = error {
+            self.raise(version, event, fault);
+        }
         if if faulted { !accountable } else { !self.on_trial.load(Relaxed) } {
             return;
         }
@@ -251,98 +305,6 @@ impl Plugin {
         // Full: the next fault says it again.
         if let Some(commands) = self.commands.upgrade() {
             let _ = commands.try_send(command);
-        }
-    }
-
-    /// All of it, for the API.
-    pub fn status(&self) -> Status {
-        let done = self.done();
-        let standing = self.standing();
-        let current = standing.current.as_deref();
-        let brief = |version: &Arc<Version>| Brief {
-            version: version.description().version.clone(),
-            sha256: version.sha256().to_owned(),
-        };
-        Status {
-            name: self.name.to_string(),
-            state: standing.state,
-            previous: standing.previous.as_ref().map(brief),
-            quarantined_until: standing.quarantined_until.map(|(_, until)| until),
-            done,
-            waiting: done.map(|_| self.waiting.load(Relaxed)),
-            current: current.map(Current::of),
-            last_error: self.stats.last_error(),
-            counts: self.stats.counts(),
-        }
-    }
-}
-
-/// How a plugin stands, as the API shows it.
-#[derive(Debug, Clone, Serialize)]
-pub struct Status {
-    name: String,
-    state: State,
-    /// A handler's: through which seq it is done ...
-    #[serde(skip_serializing_if = "Option::is_none")]
-    done: Option<u64>,
-    /// ... but for so many events that wait for another try.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    waiting: Option<usize>,
-    #[serde(flatten)]
-    current: Option<Current>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    previous: Option<Brief>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    quarantined_until: Option<DateTime<Utc>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    last_error: Option<LastError>,
-    #[serde(flatten)]
-    counts: Counts,
-}
-
-/// The version that is, or would be, called.
-#[derive(Debug, Clone, Serialize)]
-struct Current {
-    kind: Kind,
-    version: String,
-    summary: String,
-    sha256: String,
-    size: usize,
-    generation: u64,
-    isolation: Isolation,
-    order_by: Option<OrderBy>,
-    concurrency: usize,
-    subscriptions: Vec<crate::event::EventFilter>,
-    emits: Vec<String>,
-    asked: Vec<&'static str>,
-    granted: Vec<&'static str>,
-    warnings: Vec<String>,
-}
-
-#[derive(Debug, Clone, Serialize)]
-struct Brief {
-    version: String,
-    sha256: String,
-}
-
-impl Current {
-    fn of(version: &Version) -> Self {
-        let description = version.description();
-        Self {
-            kind: version.kind(),
-            version: description.version.clone(),
-            summary: description.summary.clone(),
-            sha256: version.sha256().to_owned(),
-            size: version.size(),
-            generation: version.generation(),
-            isolation: version.isolation(),
-            order_by: version.order_by(),
-            concurrency: version.concurrency(),
-            subscriptions: version.subscriptions().to_vec(),
-            emits: description.asked.emits.iter().map(ToString::to_string).collect(),
-            asked: description.asked.capabilities(),
-            granted: version.grants().capabilities(),
-            warnings: description.warnings.clone(),
         }
     }
 }

@@ -4,11 +4,11 @@
 use super::{
     ChangeKind, CommandError,
     actor::Answer,
-    plugin::{Plugin, State, Terms},
+    plugin::{Plugin, Rejected, State, Terms},
 };
 use crate::{
     journal::{Change as Record, Standing},
-    plugin::{Hash, Version, directory::Found},
+    plugin::{LimitsOverride, LoadError, Manifest, Version, directory::Found},
 };
 use chrono::{DateTime, Utc};
 use std::{sync::Arc, time::Duration};
@@ -35,8 +35,6 @@ pub(super) struct Slot {
     /// Who asked for the load under way.
     pub(super) answering: Vec<Answer>,
     pub(super) missing_since: Option<Instant>,
-    /// The file that was rolled back and still lies there: not loaded again only because the sidecar changed.
-    pub(super) rejected: Option<Hash>,
     pub(super) quarantines: u32,
     pub(super) quarantined_at: Option<Instant>,
     /// The operator's word through the API; the sidecar's `enabled` is in the version's manifest.
@@ -44,22 +42,30 @@ pub(super) struct Slot {
     /// What was left of its quarantine when the hub started; its first version is not called before that is over.
     sentence: Option<(DateTime<Utc>, Duration)>,
     /// What was said last of how it stands.
-    saved: Option<Record>,
+    saved: Option<Standing>,
+}
+
+/// How a plugin stands of which nobody has said anything.
+fn unremarkable(name: &str) -> Standing {
+    Standing { plugin: name.into(), disabled: false, quarantines: 0, quarantined_until_ms: None, limits: None }
 }
 
 impl Slot {
     /// `before`: how it stood when the hub ended.
     pub(super) fn new(plugin: Plugin, generation: u64, before: Option<Standing>) -> Self {
         let until = before.as_ref().and_then(|before| DateTime::from_timestamp_millis(before.quarantined_until_ms?));
+        let name = plugin.name().as_str();
+        if let Some(Err(error)) = before
+            .as_ref()
+            .and_then(|before| before.limits.as_deref())
+            .map(|text| serde_json::from_str(text).map(|limits| plugin.standing().limits = limits))
+        {
+            tracing::warn!(plugin = name, %error, "the limits set over the API are not known any more");
+        }
         // None of it was ever said: as if it had been said that there is nothing to say.
-        let saved = before.is_none().then(|| Record::Standing {
-            plugin: plugin.name().as_str().into(),
-            disabled: false,
-            quarantines: 0,
-            quarantined_until_ms: None,
-        });
+        let nothing = || unremarkable(name);
         Self {
-            saved,
+            saved: before.is_none().then(nothing),
             plugin: Arc::new(plugin),
             found: None,
             generation,
@@ -67,7 +73,6 @@ impl Slot {
             waiting: Vec::new(),
             answering: Vec::new(),
             missing_since: None,
-            rejected: None,
             quarantines: before.as_ref().map_or(0, |before| before.quarantines),
             quarantined_at: until.map(|_| Instant::now()),
             disabled: before.is_some_and(|before| before.disabled),
@@ -77,33 +82,66 @@ impl Slot {
 
     /// What is to be known of it after a restart, where that is not known yet.
     pub(super) fn news(&mut self) -> Option<Record> {
-        let until = self.plugin.standing().quarantined_until;
-        let record = Record::Standing {
-            plugin: self.plugin.name().as_str().into(),
+        let standing = self.plugin.standing();
+        let news = Standing {
             disabled: self.disabled,
             quarantines: self.quarantines,
-            quarantined_until_ms: until.map(|(_, until)| until.timestamp_millis()),
+            quarantined_until_ms: standing.quarantined_until.map(|(_, until)| until.timestamp_millis()),
+            ..self.left_behind(&standing.limits)
         };
-        (self.saved.as_ref() != Some(&record)).then(|| self.saved.insert(record).clone())
+        drop(standing);
+        (self.saved.as_ref() != Some(&news)).then(|| Record::Standing(self.saved.insert(news).clone()))
     }
 
     /// What stays of it when its file goes: the operator's word, but no sentence of its faults.
-    pub(super) fn left_behind(&self) -> Standing {
-        let plugin = self.plugin.name().to_string();
-        Standing { plugin, disabled: self.disabled, quarantines: 0, quarantined_until_ms: None }
+    pub(super) fn left_behind(&self, limits: &LimitsOverride) -> Standing {
+        let is_set = *limits != LimitsOverride::default();
+        Standing {
+            disabled: self.disabled,
+            limits: is_set.then(|| serde_json::to_string(limits).unwrap_or_default()),
+            ..unremarkable(self.plugin.name().as_str())
+        }
+    }
+
+    /// Sets the limits that go before those of the sidecar, for the next call on. None if nothing is called by that.
+    ///
+    /// # Errors
+    /// If the hub does not allow them; then nothing has changed.
+    pub(super) fn limit(&mut self, limits: LimitsOverride) -> Result<Option<ChangeKind>, CommandError> {
+        let mut standing = self.plugin.standing();
+        if let Some(current) = &standing.current {
+            let manifest = Manifest { limits_override: limits.clone(), ..current.manifest().clone() };
+            self.generation += 1;
+            let limited = current.under(manifest, self.generation)?;
+            standing.current = Some(limited);
+        }
+        standing.limits = limits;
+        let active = standing.state == State::Active;
+        drop(standing);
+        if active { self.serve(Terms::Regular).map(Some) } else { Ok(None) }
     }
 
     /// Puts a version that is ready in the place of the one before.
-    pub(super) fn take_in(&mut self, version: Arc<Version>) -> Option<ChangeKind> {
+    pub(super) fn take_in(&mut self, version: Arc<Version>) -> Result<Option<ChangeKind>, LoadError> {
         let mut standing = self.plugin.standing();
+        let version = if version.manifest().limits_override == standing.limits {
+            version
+        } else {
+            // Set while it was being loaded.
+            let manifest = Manifest { limits_override: standing.limits.clone(), ..version.manifest().clone() };
+            version.under(manifest, version.generation())?
+        };
         let same =
             |current: &Arc<Version>| current.hash() == version.hash() && current.manifest() == version.manifest();
         if standing.state == State::Active && standing.current.as_ref().is_some_and(same) {
-            return None;
+            return Ok(None);
         }
+        let was_sound = standing.is_sound();
         // Another sidecar makes no other file: what it allows holds at once, and no fault may bring back what it forbids.
         let replaced = standing.current.replace(version.clone()).filter(|current| current.hash() != version.hash());
-        let terms = if replaced.is_some() { Terms::Trial } else { Terms::Regular };
+        // One that faults like the one before is not worse, and that one no better.
+        let terms = if replaced.is_some() && was_sound { Terms::Trial } else { Terms::Regular };
+        let is_new = replaced.is_some();
         if replaced.is_some() {
             standing.previous = replaced;
         }
@@ -112,15 +150,26 @@ impl Slot {
         {
             standing.state = State::Quarantined;
             standing.quarantined_until = Some((Instant::now() + left, until));
-            return Some(ChangeKind::Quarantined { for_ms: left.as_millis() as u64 });
+            return Ok(Some(ChangeKind::Quarantined { for_ms: left.as_millis() as u64 }));
         }
         if self.disabled {
             standing.state = State::Disabled;
         }
+        if standing.rejected.as_ref().is_some_and(|rejected| rejected.hash == version.hash()) {
+            standing.rejected = None;
+        }
         drop(standing);
         self.quarantines = 0;
-        self.rejected = self.rejected.filter(|hash| *hash != version.hash());
-        if self.disabled { None } else { self.serve(terms).ok() }
+        if self.disabled {
+            return Ok(None);
+        }
+        let mut change = self.serve(terms).ok();
+        if let Some(ChangeKind::Activated { asks_beyond, .. }) = &mut change
+            && is_new
+        {
+            *asks_beyond = self.plugin.standing().asks_beyond();
+        }
+        Ok(change)
     }
 
     /// None once a file has been missing for long enough to be gone, else when to look again.
@@ -147,6 +196,7 @@ impl Slot {
                 version: version.description().version.clone(),
                 sha256: version.sha256().to_owned(),
                 generation: version.generation(),
+                asks_beyond: None,
             }
         } else {
             ChangeKind::Disabled
@@ -201,9 +251,10 @@ impl Slot {
                 self.plugin.stats().load_failed(error, Some(previous.sha256()));
             })?
         };
-        self.rejected = Some(current.hash());
+        let rejected = Rejected { hash: current.hash(), automatic };
         let generation = restored.generation();
         let replaced = standing.current.replace(restored);
+        standing.rejected = Some(rejected);
         // A version that failed its trial is nothing to come back to.
         standing.previous = if automatic { None } else { replaced };
         drop(standing);
@@ -218,7 +269,7 @@ impl Slot {
         if self.quarantined_at.is_some_and(|at| now.duration_since(at) > FORGIVEN) {
             self.quarantines = 0;
         }
-        let time = FIRST_QUARANTINE.saturating_mul(1 << self.quarantines.min(16)).min(LONGEST_QUARANTINE);
+        let time = quarantine_after(self.quarantines);
         self.quarantines += 1;
         self.quarantined_at = Some(now);
         let mut standing = self.plugin.standing();
@@ -227,5 +278,21 @@ impl Slot {
         drop(standing);
         self.plugin.activate(None, Terms::Regular);
         ChangeKind::Quarantined { for_ms: time.as_millis() as u64 }
+    }
+}
+
+/// How long the next time in quarantine is, after so many in a row.
+fn quarantine_after(before: u32) -> Duration {
+    FIRST_QUARANTINE.saturating_mul(1 << before.min(16)).min(LONGEST_QUARANTINE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quarantines_begin_with_a_second_and_double_up_to_five_minutes() {
+        let seconds: Vec<u64> = (0..11).chain([u32::MAX]).map(|before| quarantine_after(before).as_secs()).collect();
+        assert_eq!(seconds, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300, 300]);
     }
 }

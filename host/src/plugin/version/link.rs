@@ -1,24 +1,29 @@
-//! Links a compiled component with the host, and says in words what is missing where that fails.
+//! Links a compiled component with the host, and says in words what is missing or has another form where that fails. Of which
+//! version of the contract it is was asked before it was compiled: see [`crate::plugin::gate`].
 
+use super::Version;
+use super::signature::Side;
 use crate::plugin::bindings::filter::FilterPluginPre;
 use crate::plugin::bindings::handler::HandlerPluginPre;
 use crate::plugin::engine::Engine;
 use crate::plugin::fault::LoadError;
+use crate::plugin::gate::CONTRACT;
+use crate::plugin::grants::Capability;
 use crate::plugin::instance::Linked;
+use std::collections::BTreeSet;
 use wasmtime::component::Component;
-
-const HANDLER: &str = "busway:plugin/handler@0.1.0";
-const FILTER: &str = "busway:plugin/filter@0.1.0";
+use wasmtime::component::types::ComponentItem;
 
 /// Every import found, every export of one of the two worlds there.
 pub(super) fn link(engine: &Engine, component: &Component) -> Result<Linked, LoadError> {
     let exports = names(component.component_type().exports(engine.linker().engine()).map(|(name, _)| name));
-    let is_handler = match (exports.iter().any(|name| name == HANDLER), exports.iter().any(|name| name == FILTER)) {
+    let has = |interface: &str| exports.iter().any(|name| of_contract(name) == Some(interface));
+    let is_handler = match (has("handler"), has("filter")) {
         (true, false) => true,
         (false, true) => false,
         (true, true) => {
-            let text = format!("expected an export of {HANDLER} or of {FILTER}, found both: make it two plugins");
-            return Err(LoadError::Exports(text));
+            let expected = expected();
+            return Err(LoadError::Exports(format!("expected {expected}, found both: make it two plugins")));
         }
         (false, false) => return Err(LoadError::Exports(missing(&exports))),
     };
@@ -26,6 +31,10 @@ pub(super) fn link(engine: &Engine, component: &Component) -> Result<Linked, Loa
         .linker()
         .instantiate_pre(component)
         .map_err(|error| LoadError::Imports(unknown(engine, component, &error)))?;
+    // Asked here: wasmtime looks at the types of exports only when an instance is made.
+    if let Some(unlike) = unlike(engine, component) {
+        return Err(LoadError::Exports(unlike));
+    }
     let linked = if is_handler {
         HandlerPluginPre::new(pre).map(Linked::Handler)
     } else {
@@ -34,37 +43,109 @@ pub(super) fn link(engine: &Engine, component: &Component) -> Result<Linked, Loa
     linked.map_err(|error| LoadError::Exports(format!("an export is not as the contract has it: {error:#}")))
 }
 
+/// What it asks for by its imports.
+pub(super) fn imported(engine: &Engine, component: &Component) -> BTreeSet<Capability> {
+    let ty = component.component_type();
+    ty.imports(engine.linker().engine()).filter_map(|(name, _)| Capability::imported(name)).collect()
+}
+
+/// What can be read off its component.
+impl Version {
+    /// The interface of the contract that it exports, with the version for which it was built.
+    pub fn interface(&self) -> String {
+        let (component, mine) = (self.instances.linked().component(), self.kind().as_str());
+        let exports = names(component.component_type().exports(component.engine()).map(|(name, _)| name));
+        exports.into_iter().find(|name| of_contract(name) == Some(mine)).unwrap_or_default()
+    }
+
+    /// The interfaces that it imports; not one of them gives it anything that is not granted.
+    pub fn imports(&self) -> Vec<String> {
+        let component = self.instances.linked().component();
+        names(component.component_type().imports(component.engine()).map(|(name, _)| name))
+    }
+}
+
 fn names<'a>(names: impl Iterator<Item = &'a str>) -> Vec<String> {
     names.map(str::to_owned).collect()
 }
 
+/// The interface's name alone, if it is one of the contract's.
+fn of_contract(name: &str) -> Option<&str> {
+    let name = name.strip_prefix("busway:plugin/")?;
+    Some(name.split_once('@').map_or(name, |(name, _)| name))
+}
+
+fn expected() -> String {
+    format!("an export of busway:plugin/handler@{CONTRACT} or of busway:plugin/filter@{CONTRACT}")
+}
+
 fn missing(exports: &[String]) -> String {
-    let other = exports.iter().find(|name| name.starts_with("busway:plugin/"));
+    let other = exports.iter().find(|name| of_contract(name).is_some());
     let found = match (other, exports) {
-        (Some(other), _) => format!("{other}: built for another version of the contract"),
+        (Some(other), _) => format!("{other}, which nobody asks for"),
         (None, []) => "no exports at all".to_owned(),
         (None, exports) => {
             let shown: Vec<_> = exports.iter().take(8).map(String::as_str).collect();
             format!("{}: built for another world", shown.join(", "))
         }
     };
-    format!("expected an export of {HANDLER} or of {FILTER}, found {found}")
+    format!("{}, found {found}", format_args!("expected {}", expected()))
+}
+
+/// The function that is missing or of another type.
+fn unlike(engine: &Engine, component: &Component) -> Option<String> {
+    let (engine, ty) = (engine.linker().engine(), component.component_type());
+    ty.exports(engine).find_map(|(name, item)| match (of_contract(name), item.ty) {
+        (Some(interface @ ("handler" | "filter")), ComponentItem::ComponentInstance(found)) => {
+            Side::Export.mismatch(engine, interface, &found).map(|what| format!("the export {name}: {what}"))
+        }
+        _ => None,
+    })
 }
 
 fn unknown(engine: &Engine, component: &Component, error: &wasmtime::Error) -> String {
-    let ty = component.component_type();
-    let imports = ty.imports(engine.linker().engine()).map(|(name, _)| name);
-    let strange =
-        imports.filter(|name| !name.starts_with("busway:plugin/") && !WASI.iter().any(|known| name.starts_with(known)));
-    let strange = names(strange.take(8));
-    if strange.is_empty() {
-        return format!("an import is not as the host has it: {error:#}");
+    let (engine, ty) = (engine.linker().engine(), component.component_type());
+    let strange = ty.imports(engine).map(|(name, _)| name);
+    let strange = strange.filter(|name| of_contract(name).is_none() && !is_wasi(name));
+    let strange: Vec<String> = strange.take(8).map(purpose).collect();
+    if !strange.is_empty() {
+        let offered = WASI.join(", ");
+        return format!(
+            "expected imports of busway:plugin@{CONTRACT} and of wasi 0.2 ({offered}), found {}",
+            strange.join(", ")
+        );
     }
-    format!(
-        "expected imports of busway:plugin@0.1.0 and of wasi 0.2 ({}), found {}",
-        WASI.join(", "),
-        strange.join(", ")
-    )
+    let mismatch = ty.imports(engine).find_map(|(name, item)| match (of_contract(name), item.ty) {
+        (Some(interface), ComponentItem::ComponentInstance(found)) => {
+            Side::Import.mismatch(engine, interface, &found).map(|what| format!("the import {name}: {what}"))
+        }
+        _ => None,
+    });
+    mismatch.unwrap_or_else(|| format!("an import is not as the host has it: {error:#}"))
+}
+
+fn is_wasi(name: &str) -> bool {
+    name.contains("@0.2.") && WASI.iter().any(|known| name.starts_with(known))
 }
 
 const WASI: [&str; 6] = ["wasi:io", "wasi:clocks", "wasi:random", "wasi:cli", "wasi:filesystem", "wasi:sockets"];
+
+/// What is often asked for and not there, and what to use instead.
+const KNOWN: [(&str, &str); 8] = [
+    ("wasi:http/", "HTTP: a plugin has no network"),
+    ("wasi:tls/", "TLS: a plugin has no network"),
+    ("wasi:keyvalue/", "a key-value store: use busway:plugin/kv"),
+    ("wasi:config/", "settings: use busway:plugin/config"),
+    ("wasi:logging/", "log lines: use busway:plugin/logging"),
+    ("wasi:messaging/", "messages: use busway:plugin/publisher"),
+    ("wasi:blobstore/", "files: a plugin has none"),
+    ("wasi:nn/", "machine learning"),
+];
+
+/// The name of an import, and what it is for where that is known.
+fn purpose(name: &str) -> String {
+    match KNOWN.iter().find(|(known, _)| name.starts_with(known)) {
+        Some((_, what)) => format!("{name} ({what})"),
+        None => name.to_owned(),
+    }
+}

@@ -2,16 +2,20 @@
 //! and again when code that is there already comes under another sidecar.
 
 use super::{Description, Version};
+use crate::kv::{Quota, Store};
 use crate::plugin::{
+    Asked, Engine, Hash, Name,
     fault::LoadError,
     grants::Grants,
     host::Context,
     instance::Linked,
-    limits::Limits,
+    limits::{Limits, LimitsOverride},
     manifest::{Isolation, Manifest},
 };
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use tokio::sync::Semaphore;
 
 impl Version {
     /// The same code under another sidecar. The version itself does not change.
@@ -24,6 +28,7 @@ impl Version {
         Ok(Arc::new(Self {
             grants: context.grants.clone(),
             instances: self.instances.with(Arc::new(context), keep),
+            turns: Semaphore::new(manifest.concurrency),
             name: self.name.clone(),
             hash: self.hash,
             sha256: self.sha256.clone(),
@@ -37,6 +42,42 @@ impl Version {
             stats: Arc::clone(&self.stats),
         }))
     }
+
+    /// What a file asks for, whatever any operator has said: to compare it with another.
+    ///
+    /// # Errors
+    /// The first step that fails, as in [`Version::load`].
+    pub async fn asked(engine: &Arc<Engine>, name: Name, bytes: Arc<[u8]>) -> Result<Asked, LoadError> {
+        let component = engine.compile(&bytes, Hash::of(&bytes)).await?;
+        let linked = super::link::link(engine, &component)?;
+        let context = Context {
+            name: name.clone(),
+            grants: Grants::while_loading(None),
+            config: BTreeMap::new(),
+            limits: Limits::HANDLER.of_load(),
+            namespace: Store::new(Quota::default()).namespace(name.as_str()),
+            stats: Arc::default(),
+            throttle: Arc::default(),
+            engine: Arc::clone(engine),
+            tempo: Arc::default(),
+        };
+        let mut asked = super::describe(&name, linked, context).await?.asked;
+        asked.capabilities.extend(super::link::imported(engine, &component));
+        Ok(asked)
+    }
+
+    /// Whether an instance starts under `limits`, in the place of those that the operator has set over the API.
+    ///
+    /// # Errors
+    /// If they ask for more than the hub allows, or start code or `describe` do not end well.
+    pub async fn try_under(&self, limits: &LimitsOverride) -> Result<(), LoadError> {
+        let manifest = Manifest { limits_override: limits.clone(), ..self.manifest.clone() };
+        let limits = self::limits(self.instances.linked(), &manifest, self.max_memory)?;
+        let context = self.instances.context().as_ref().clone();
+        let grants = Grants::while_loading(manifest.grants);
+        let context = Context { grants, limits: limits.of_load(), ..context };
+        super::describe(&self.name, self.instances.linked().clone(), context).await.map(drop)
+    }
 }
 
 /// What a call may use up.
@@ -45,10 +86,10 @@ pub(super) fn limits(linked: &Linked, manifest: &Manifest, max_memory: usize) ->
         Linked::Handler(_) => Limits::HANDLER,
         Linked::Filter(_) => Limits::FILTER,
     };
-    let limits = manifest.limits.over(defaults);
+    let limits = manifest.limits_override.over(manifest.limits.over(defaults));
     if limits.memory > max_memory {
         let asked = limits.memory;
-        let text = format!("the file beside it asks for {asked} bytes of memory, the hub allows {max_memory}");
+        let text = format!("its operator's limits ask for {asked} bytes of memory, the hub allows {max_memory}");
         return Err(LoadError::Describe(text));
     }
     Ok(limits)

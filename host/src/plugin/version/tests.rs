@@ -1,5 +1,9 @@
 //! What becomes of a guest, whatever it does: invariants I7 and I8.
 
+mod capabilities;
+mod limits;
+mod places;
+
 use super::*;
 use crate::event::NewEvent;
 use crate::plugin::fault::FaultCode;
@@ -121,10 +125,16 @@ async fn a_chain_of_causes_ends() {
     let body = format!("(call $publish (i32.const 288) (i32.const 9) {JSON} {RET}) {OK}");
     let version = Guest::handler(body).load().await.unwrap();
     let mut event = event();
+    (event.seq, event.metadata.chain) = (40, (10..25).collect());
     event.metadata.hops = 15;
-    assert_eq!(version.handle(&event, 1).await.unwrap().outbox[0].metadata.hops, 16);
+    let emitted = version.handle(&event, 1).await.unwrap().outbox.remove(0).metadata;
+    let chain: Vec<u64> = (10..25).chain([40]).collect();
+    assert_eq!((emitted.hops, emitted.chain), (16, chain.clone()));
+    (event.seq, event.metadata.chain) = (50, chain);
     event.metadata.hops = 16;
-    fault(version.handle(&event, 1).await, FaultCode::Loop, "17th of a chain");
+    fault(version.handle(&event, 1).await, FaultCode::Loop, "17th of a chain of causes from event 10 on");
+    fault(version.handle(&event, 1).await, FaultCode::Loop, "the chain: 10 → 11 → ");
+    fault(version.handle(&event, 1).await, FaultCode::Loop, " → 24 → 40 → 50");
 }
 
 #[tokio::test]
@@ -248,8 +258,9 @@ async fn start_code_and_describe_run_under_limits() {
     refused(guest("unreachable", "").load().await, "load.describe", "trap");
     refused(guest("", "(loop $l (br $l))").load().await, "load.describe", "faulted");
     refused(guest("", "drop (i32.const -8)").load().await, "load.describe", "lift");
-    let busy = Guest { fields: "(memory 900)", ..Guest::handler(OK) };
-    assert!(busy.load().await.is_err());
+    // With the two pages that it has already, one page more than is allowed.
+    let large = Guest { fields: "(memory 1023)", ..Guest::handler(OK) };
+    refused(large.load().await, "load.describe", "memory");
 }
 
 #[tokio::test]
@@ -274,16 +285,77 @@ async fn a_file_that_is_no_plugin_is_told_why() {
     refused(text("(component)").await, "load.exports", "found no exports at all");
     refused(text("(module)").await, "load.core-module", "core module");
     let newer = Guest::handler(OK).wat().replace("plugin/handler@0.1.0", "plugin/handler@0.2.0");
-    refused(text(&newer).await, "load.exports", "built for another version of the contract");
+    refused(text(&newer).await, "load.exports", "built for contract 0.2.0, this hub knows 0.1");
     let wants = Guest::handler(OK).wat().replacen(
         "(component",
         r#"(component (import "wasi:http/types@0.2.0" (instance (export "fields" (type (sub resource)))))"#,
         1,
     );
     refused(text(&wants).await, "load.imports", "found wasi:http/types@0.2.0");
+    let asks = r#"(component (import "wasi:keyvalue/store@0.2.0" (instance (export "a" (func))))"#;
+    let wants = Guest::handler(OK).wat().replacen("(component", asks, 1);
+    refused(text(&wants).await, "load.imports", "(a key-value store: use busway:plugin/kv)");
     let whole = Guest::handler(OK).wasm();
     for tenth in 1..10 {
         let cut = &whole[..whole.len() * tenth / 10];
         refused(load(cut.into(), Manifest::default()).await, "load.compile", "");
     }
+}
+
+/// Loads the text of a guest, of which something was replaced by something else.
+async fn changed(guest: Guest, changes: &[(&str, &str)]) -> Result<Arc<Version>, LoadError> {
+    let mut wat = guest.wat();
+    for (from, to) in changes {
+        assert!(wat.contains(from), "{from}");
+        wat = wat.replace(from, to);
+    }
+    load(wat::parse_str(&wat).unwrap().into(), Manifest::default()).await
+}
+
+#[tokio::test]
+async fn a_function_of_another_type_is_told_in_the_syntax_of_wit() {
+    let params = "(param \"params\" (option string))";
+    let found = changed(Guest::filter(TRUE), &[(params, ""), ("(result bool (error string))", "bool")]).await;
+    let expected = "expected matches: func(event: event, params: option<json>) -> result<bool, string>";
+    let text = format!("the export busway:plugin/filter@0.1.0: {expected}, found matches: func(event: event) -> bool");
+    refused(found, "load.exports", &text);
+    let found = changed(Guest::filter(TRUE), &[("(result bool (error string))", "(result bool (error u32))")]).await;
+    refused(found, "load.exports", "found matches: func(event: event, params: option<json>) -> result<bool, u32>");
+    let found = changed(Guest::handler(OK), &[("(field \"hops\" u32)", "(field \"hops\" s32)")]).await;
+    refused(
+        found,
+        "load.exports",
+        "found handle: func(event: record { seq: u64, type: string, data: string, metadata: ",
+    );
+    let found = changed(Guest::handler(OK), &[("(export \"handle\" ", "(export \"on-event\" ")]).await;
+    refused(found, "load.exports", "delivery: delivery) -> result<_, failure>, found nothing of that name");
+}
+
+#[tokio::test]
+async fn an_import_that_is_not_the_hubs_is_named() {
+    let found = changed(Guest::handler(OK), &[("(param \"delta\" s32)", "(param \"delta\" u32)")]).await;
+    let text = "the import busway:plugin/kv@0.1.0: expected increment: func(key: string, delta: s32) -> result<s64, \
+                string>, found increment: func(key: string, delta: u32) -> result<s64, string>";
+    refused(found, "load.imports", text);
+    let set = "(export \"set\" (func (param";
+    let more = format!("(export \"swap\" (func)) {set}");
+    let found = changed(Guest::handler(OK), &[(set, &more)]).await;
+    let text =
+        "busway:plugin/kv@0.1.0: expected get, set, delete, keys, increment, found swap, which this hub does not offer";
+    refused(found, "load.imports", text);
+}
+
+#[tokio::test]
+async fn a_plugin_built_for_any_patch_of_the_contract_loads() {
+    for (guest, is) in [(Guest::handler(OK), "handler"), (Guest::filter(TRUE), "filter")] {
+        let version = changed(guest, &[("@0.1.0\"", "@0.1.7\"")]).await.unwrap();
+        assert_eq!(version.interface(), format!("busway:plugin/{is}@0.1.7"));
+        assert!(version.imports().contains(&"busway:plugin/logging@0.1.7".to_owned()), "{:?}", version.imports());
+    }
+    let newer = changed(Guest::filter(TRUE), &[("@0.1.0\"", "@0.2.0\"")]).await;
+    refused(
+        newer,
+        "load.exports",
+        "built for contract 0.2.0, this hub knows 0.1: it exports busway:plugin/filter@0.2.0",
+    );
 }

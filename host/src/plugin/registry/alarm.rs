@@ -1,0 +1,59 @@
+//! Says that calls of one plugin fault: a line in the log, and a change for whoever listens. One of each in a second; the others are
+//! counted, and in the plugin's statistics each is.
+
+use super::{Change, ChangeKind, Faulted};
+use crate::{
+    event::Event,
+    plugin::{
+        Fault, Name, Version,
+        host::{Admitted, Throttle},
+    },
+};
+use std::time::Instant;
+use tokio::sync::broadcast;
+
+/// Of a plugin, in a second.
+const MOST: u32 = 1;
+
+/// See the module's head.
+#[derive(Debug)]
+pub(super) struct Alarm {
+    name: Name,
+    lines: Throttle,
+    told: Throttle,
+    changes: broadcast::WeakSender<Change>,
+}
+
+impl Alarm {
+    pub(super) fn new(name: Name, changes: broadcast::WeakSender<Change>) -> Self {
+        Self { name, lines: Throttle::default(), told: Throttle::default(), changes }
+    }
+
+    /// A call with `event` faulted.
+    pub(super) fn raise(&self, version: &Version, event: &Event, fault: &Fault) {
+        let now = Instant::now();
+        let (seq, event_type, code) = (event.seq, &event.event_type, fault.code.as_str());
+        if let Admitted::Yes { suppressed } = self.lines.admit(now, MOST) {
+            let (name, message) = (&self.name, &fault.message);
+            tracing::warn!(plugin = %name, code, seq, event_type, suppressed, "fault: {message}");
+        }
+        // What tells of faults must not make new ones: two plugins that listen to everything would never end.
+        if event.is_of_plugins() {
+            return;
+        }
+        if let (Admitted::Yes { suppressed }, Some(changes)) = (self.told.admit(now, MOST), self.changes.upgrade()) {
+            let faulted = Faulted {
+                code: fault.code,
+                message: fault.message.clone(),
+                sha256: version.sha256().to_owned(),
+                seq,
+                event_id: event.metadata.event_id.clone(),
+                event_type: event_type.clone(),
+                suppressed,
+            };
+            let kind = ChangeKind::Faulted(Box::new(faulted));
+            // Nobody listens: then nobody is told.
+            let _ = changes.send(Change { name: self.name.clone(), kind });
+        }
+    }
+}

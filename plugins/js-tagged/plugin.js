@@ -1,0 +1,14 @@
+// Lets through the events that have a tag: `urgent`, or the one in its parameters.
+import { refuse } from "#busway";
+
+export const about = {
+  name: "js-tagged",
+  version: "0.1.0",
+  summary: "True for events that have a tag",
+  paramsSchema: { type: "object", properties: { tag: { default: "urgent" } } },
+};
+
+export function matches(event, { tag = "urgent" }) {
+  if (typeof tag !== "string") throw refuse(`params: expected {"tag": string}, found ${JSON.stringify(tag)}`);
+  return event.metadata.tags.includes(tag);
+}

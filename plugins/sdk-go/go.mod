@@ -1,0 +1,3 @@
+module github.com/busway/busway/go
+
+go 1.25

@@ -1,0 +1,69 @@
+"""What handlers and filters in Python have in common. Import it from `busway`."""
+
+import json
+import traceback
+from functools import cached_property
+from typing import Any
+
+from wit_world.imports import logging as _logging
+from wit_world.imports import types as _types
+
+Metadata = _types.Metadata
+
+
+class Event:
+    """One event as it stands in the log."""
+
+    seq: int
+    type: str
+    text: str
+    """The data as JSON, exactly as it was published."""
+    metadata: Metadata
+
+    def __init__(self, event: _types.Event) -> None:
+        self.seq, self.type, self.text, self.metadata = event.seq, event.type, event.data, event.metadata
+
+    @cached_property
+    def data(self) -> Any:
+        """The data read from JSON."""
+        return json.loads(self.text)
+
+
+class log:
+    """One line for the operator: `log.info("…")`."""
+
+    @staticmethod
+    def trace(line: str) -> None:
+        _logging.log(_logging.Level.TRACE, line)
+
+    @staticmethod
+    def debug(line: str) -> None:
+        _logging.log(_logging.Level.DEBUG, line)
+
+    @staticmethod
+    def info(line: str) -> None:
+        _logging.log(_logging.Level.INFO, line)
+
+    @staticmethod
+    def warn(line: str) -> None:
+        _logging.log(_logging.Level.WARN, line)
+
+    @staticmethod
+    def error(line: str) -> None:
+        _logging.log(_logging.Level.ERROR, line)
+
+
+def to_json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def explain(error: BaseException) -> str:
+    """What it was and where: all that the operator will see of it."""
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {error}{where}"
+
+
+def hints(values: dict[str, Any]) -> list[tuple[str, str]]:
+    # A Python instance starts slowly: unless the plugin says otherwise, it is kept.
+    return [(name, to_json(value)) for name, value in {"isolation": "reuse", **values}.items()]
