@@ -62,7 +62,7 @@ pub struct JournalConfig {
     pub max_bytes: u64,
     /// Whether events go that a handler has not finished yet. Otherwise they stay for as long as its plugin is there.
     pub past_handlers: bool,
-    /// Dead letters beyond this number go, the oldest first; 0 keeps them.
+    /// Dead letters of one plugin beyond this number go, its oldest first; 0 keeps them.
     pub max_dead_letters: u64,
     /// How often what need not be written at once, such as how far a handler has read, is written. In seconds.
     pub flush_s: Seconds,

@@ -116,7 +116,7 @@ pub struct Size {
     pub keys: usize,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 struct State {
     entries: BTreeMap<String, Entry>,
     bytes: usize,
@@ -141,6 +141,11 @@ impl Namespace {
     /// The same under a quota of its own. Where the namespace holds more already, that stays, and keys can be removed.
     pub fn begin_within(self: &Arc<Self>, quota: Quota) -> Transaction {
         Transaction::new(Arc::clone(self), quota)
+    }
+
+    /// A copy of what is committed, which goes its own way from here on.
+    pub fn detached(&self) -> Arc<Self> {
+        Arc::new(Self { quota: self.quota, state: Mutex::new(self.lock().clone()) })
     }
 
     /// What is committed.

@@ -6,8 +6,10 @@ use crate::{
     log::view::{Predicate, Question},
     metrics::Metrics,
     plugin::{
-        CallError, FaultCode, Kind, Name, OnError, Params, SchemaError, Version,
+        Kind, Name, OnError, Params, SchemaError, Version,
+        feed::Observed,
         registry::{Plugin, Registry},
+        shadow::Answer,
     },
 };
 use serde_json::Value;
@@ -153,12 +155,6 @@ fn check(plugin: &Plugin, params: Option<&Value>) -> Result<(), QuestionError> {
     version.check_params(params.cloned()).map(|_| ()).map_err(QuestionError::Params)
 }
 
-/// A filter's time is short. Where it was over before the filter had half of it to work, that says more of the machine's load.
-fn is_starved(error: &CallError, version: &Version) -> bool {
-    matches!(error, CallError::Fault(fault)
-        if fault.code == FaultCode::Deadline && fault.worked < version.limits().deadline / 2)
-}
-
 /// A named filter with its parameters, whatever version of it is active when it is asked.
 struct Asking {
     plugins: Registry,
@@ -192,9 +188,16 @@ impl Asking {
         call.await.unwrap_or_else(|_| self.no_answer(meaning))
     }
 
-    async fn answer(&self, plugin: &Plugin, version: &Version, event: &Event, params: &Params) -> bool {
-        let result = version.matches(event, params).await;
-        let starved = result.as_ref().is_err_and(|error| is_starved(error, version));
+    async fn answer(&self, plugin: &Plugin, version: &Arc<Version>, event: &Arc<Event>, params: &Params) -> bool {
+        let mut said = plugin.feed().transcript();
+        let result = version.matches_with(event, params, said.as_mut()).await;
+        if let Some(said) = said {
+            let answer = result.as_ref().map_or_else(Answer::failed, |verdict| Answer::verdict(*verdict, said.usage));
+            let mut observed = Observed::of(version.clone(), event.clone(), answer, said);
+            observed.params = params.clone();
+            plugin.feed().tell(observed);
+        }
+        let starved = result.as_ref().is_err_and(|error| version.is_starved(error));
         plugin.report(version, event, result.as_ref().err(), self.accountable && !starved);
         result.unwrap_or_else(|_| self.no_answer(version.on_error()))
     }

@@ -171,6 +171,7 @@ impl From<CommandError> for Problem {
         match error {
             CommandError::Unknown(_) => Self::new(404, "plugin.unknown", detail),
             CommandError::State { .. } => Self::new(409, "plugin.state", detail),
+            CommandError::Directory { .. } => Self::new(409, "plugin.directory", detail),
             CommandError::Load(error) => Self::new(422, error.code(), detail),
             CommandError::Limit(error) => error.into(),
             CommandError::Stopped => Self::new(503, "publish.stopped", detail).retry_after("5"),

@@ -83,6 +83,14 @@ pub(super) fn now_ms() -> i64 {
 }
 
 impl Change {
+    /// Whose dead letter it adds, if it does.
+    pub(super) fn dead_of(&self) -> Option<&str> {
+        match self {
+            Self::Dead(letter) => Some(&letter.plugin),
+            _ => None,
+        }
+    }
+
     pub(super) fn write(&self, connection: &Connection) -> rusqlite::Result<()> {
         let run =
             |sql: &str, values: &[&dyn rusqlite::ToSql]| connection.prepare_cached(sql)?.execute(values).map(drop);

@@ -24,15 +24,16 @@ pub(super) fn step(
     Ok(Some(last + 1))
 }
 
-/// Removes the oldest dead letters that are too many, and gives how many went. By id, which grows by one: those that were
-/// purged count with them.
-pub(super) fn bound_dead_letters(connection: &Connection, journal: &Journal) -> rusqlite::Result<u64> {
+/// Removes a plugin's oldest dead letters that are too many, and gives how many went. Each has a bound of its own: one that gives up
+/// everything costs no other its letters.
+pub(super) fn bound_dead_letters(connection: &Connection, journal: &Journal, plugin: &str) -> rusqlite::Result<u64> {
     let most = journal.config().max_dead_letters;
     if most == 0 {
         return Ok(0);
     }
-    let sql = "DELETE FROM dead_letters WHERE id <= (SELECT max(id) FROM dead_letters) - ?1";
-    let gone = connection.prepare_cached(sql)?.execute([i64::try_from(most).unwrap_or(i64::MAX)])?;
+    let sql = "DELETE FROM dead_letters WHERE plugin = ?1 AND id <=
+               (SELECT id FROM dead_letters WHERE plugin = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)";
+    let gone = connection.prepare_cached(sql)?.execute(params![plugin, i64::try_from(most).unwrap_or(i64::MAX)])?;
     Ok(gone as u64)
 }
 

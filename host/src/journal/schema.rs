@@ -78,6 +78,8 @@ const MIGRATIONS: &[&str] = &[
     "ALTER TABLE events ADD COLUMN chain TEXT",
     // JSON object of the limits that an operator set over the API; null for none.
     "ALTER TABLE plugins ADD COLUMN limits TEXT",
+    // Of each plugin so many are kept.
+    "CREATE INDEX dead_letters_of ON dead_letters (plugin)",
 ];
 
 /// The version that this program writes.

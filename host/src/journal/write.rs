@@ -10,7 +10,7 @@ use super::{
 };
 use crate::event::Event;
 use rusqlite::{Connection, Error, ErrorCode, ffi};
-use std::{sync::Arc, sync::atomic::Ordering::Relaxed, time::Instant};
+use std::{collections::BTreeSet, sync::Arc, sync::atomic::Ordering::Relaxed, time::Instant};
 
 /// After so many bytes written ahead, as far as can be told, they are copied into the file. Little at a time: while the system
 /// writes them out, the next sync waits.
@@ -63,8 +63,8 @@ impl Writer {
                 mark::say_head(connection, head)?;
             }
             changes.iter().try_for_each(|change| change.write(connection))?;
-            if changes.iter().any(|change| matches!(change, Change::Dead(_))) {
-                letters_gone = retention::bound_dead_letters(connection, journal)?;
+            for plugin in changes.iter().filter_map(Change::dead_of).collect::<BTreeSet<_>>() {
+                letters_gone += retention::bound_dead_letters(connection, journal, plugin)?;
             }
             // Twice what came in, so that it gets somewhere also while events come in.
             let last = events.last().map(|event| event.seq);

@@ -2,10 +2,11 @@
 //! regular ones that lie in the directory are opened, none blocks, none is read past its limit.
 
 use super::{
-    LoadError, Name, NameError,
+    Hash, LoadError, Name, NameError, ShadowFile,
     limits::{MAX_FILE_BYTES, MAX_MANIFEST_BYTES},
 };
 use rustix::fs::OFlags;
+use serde::Deserialize;
 use std::{
     collections::BTreeMap,
     fs::{self, File, OpenOptions},
@@ -38,10 +39,17 @@ pub(super) struct Found {
     pub(super) toml: Option<Print>,
 }
 
+/// For each plugin with a sidecar: its state when it was read, and the file that it names as shadow.
+pub(super) type Named = BTreeMap<Name, (Print, Option<Name>)>;
+
 /// What is there.
 #[derive(Debug, Default)]
 pub(super) struct Picture {
     pub(super) plugins: BTreeMap<Name, Found>,
+    /// Files that the sidecar of one of them names as its shadow: no plugins of their own.
+    pub(super) shadows: BTreeMap<Name, Print>,
+    /// What the sidecars say of that.
+    pub(super) named: Named,
     /// Files that end in `.wasm`, however that is written, and are no plugins, with the reason.
     pub(super) refused: BTreeMap<String, String>,
     /// Plugins of which nothing can be told now: what is known of them stays as it is.
@@ -51,8 +59,8 @@ pub(super) struct Picture {
     pub(super) look_again: Option<Duration>,
 }
 
-/// Looks at the directory. One that is not there is empty.
-pub(super) fn scan(dir: &Path) -> std::io::Result<Picture> {
+/// Looks at the directory. One that is not there is empty. `before`: of the last look, so that a sidecar is read once.
+pub(super) fn scan(dir: &Path, before: &Named) -> std::io::Result<Picture> {
     let mut picture = Picture::default();
     let entries = match fs::read_dir(dir) {
         Ok(entries) => entries,
@@ -103,7 +111,60 @@ pub(super) fn scan(dir: &Path) -> std::io::Result<Picture> {
         }
         picture.plugins.insert(name, Found { wasm: Print::of(&wasm), toml: toml.as_ref().map(Print::of) });
     }
+    set_aside_shadows(dir, before, &mut picture);
     Ok(picture)
+}
+
+fn set_aside_shadows(dir: &Path, before: &Named, picture: &mut Picture) {
+    for (name, found) in &picture.plugins {
+        let Some(toml) = found.toml else { continue };
+        let known = before.get(name).filter(|(read, _)| *read == toml);
+        let file = known.map_or_else(|| shadow_named_by(dir, name), |(_, file)| file.clone());
+        picture.named.insert(name.clone(), (toml, file));
+    }
+    let named: Vec<(Name, Name)> =
+        picture.named.iter().filter_map(|(name, (_, file))| Some((name.clone(), file.clone()?))).collect();
+    for (name, file) in &named {
+        // What a shadow's own sidecar says counts for nothing.
+        let is_shadow = named.iter().any(|(other, shadow)| shadow == name && other != name);
+        if file != name
+            && !is_shadow
+            && let Some(found) = picture.plugins.remove(file)
+        {
+            picture.refused.insert(format!("{file}.wasm"), format!("it is the shadow of {name}"));
+            picture.shadows.insert(file.clone(), found.wasm);
+        }
+    }
+}
+
+/// The file that a sidecar names as shadow. Where there is a mistake elsewhere in it, it is still looked for: a candidate must not
+/// come to work as a plugin of its own because of that.
+fn shadow_named_by(dir: &Path, name: &Name) -> Option<Name> {
+    #[derive(Deserialize)]
+    struct Sidecar {
+        shadow: Option<ShadowFile>,
+    }
+    let text = read_manifest(dir, name).ok()??;
+    let line = || text.lines().find(|line| line.trim_start().starts_with("shadow")).unwrap_or_default();
+    let sidecar: Result<Sidecar, _> = toml::from_str(&text).or_else(|_| toml::from_str(line()));
+    sidecar.ok()?.shadow.map(|ShadowFile(file)| file)
+}
+
+/// How moving a file went.
+pub(super) enum Moved {
+    Yes,
+    /// It is another one by now.
+    Changed,
+    Refused(std::io::Error),
+}
+
+/// Moves `file` over that of `name`, if it still has the bytes with this hash.
+pub(super) fn move_over(dir: &Path, file: &Name, name: &Name, hash: Hash) -> Result<Moved, LoadError> {
+    if Hash::of(&read_component(dir, file)?) != hash {
+        return Ok(Moved::Changed);
+    }
+    let [from, to] = [file, name].map(|name| dir.join(format!("{name}.wasm")));
+    Ok(fs::rename(from, to).map_or_else(Moved::Refused, |()| Moved::Yes))
 }
 
 /// None: nobody takes it for a plugin.

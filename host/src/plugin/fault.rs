@@ -70,8 +70,8 @@ pub struct Fault {
     pub code: FaultCode,
     /// What happened, and what the guest last wrote to stderr, where Rust, Go, JavaScript and Python say why.
     pub message: String,
-    /// How long it worked; the rest of its time it waited, for what it asked of the host or for a core.
-    pub worked: Duration,
+    /// Of its time, that in which it could have gone on and others were at work instead.
+    pub starved: Duration,
 }
 
 /// Why a handler did not handle an event, in its own words.

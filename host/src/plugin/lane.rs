@@ -135,4 +135,6 @@ struct Job {
     attempt: u32,
     /// The journal knows that it is to be tried again, and has to be told when that is over.
     recorded: bool,
+    /// One of its attempts has counted as a fault of the plugin's.
+    faulted: bool,
 }

@@ -32,6 +32,8 @@ pub struct Manifest {
     pub filter_params: Option<Value>,
     /// What an error, a fault or the absence of a filter means.
     pub on_error: OnError,
+    /// A file of the plugin directory that is to be compared with this one on live events: see [`super::registry::Shadow`].
+    pub shadow: Option<ShadowFile>,
     /// How failures are tried again.
     pub retry: Retry,
     /// Where a handler without a cursor begins.
@@ -59,6 +61,7 @@ impl Default for Manifest {
             filter: None,
             filter_params: None,
             on_error: OnError::default(),
+            shadow: None,
             retry: Retry::default(),
             start: Start::default(),
             grants: None,
@@ -101,6 +104,19 @@ pub enum OnError {
     Closed,
     /// The event passes.
     Open,
+}
+
+/// A file beside the plugin's own, `NAME.wasm`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShadowFile(pub Name);
+
+impl<'de> Deserialize<'de> for ShadowFile {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let name = text.strip_suffix(".wasm").and_then(|stem| stem.parse().ok());
+        let expected = &"a file of the plugin directory, such as \"x-next.wasm\"";
+        name.map(Self).ok_or_else(|| Error::invalid_value(Unexpected::Str(&text), expected))
+    }
 }
 
 /// How failures are tried again.
@@ -285,6 +301,7 @@ mod tests {
             filter = "tagged"
             filter_params = { tag = "urgent", n = 1 }
             on_error = "open"
+            shadow = "x-next.wasm"
             start = "earliest"
             retry.attempts = 3
             [grants]
@@ -313,6 +330,7 @@ mod tests {
         assert_eq!(manifest.subscriptions.as_ref().unwrap()[0].excluded_tags, ["test"]);
         assert_eq!(manifest.filter_params.as_ref().unwrap().to_string(), r#"{"n":1,"tag":"urgent"}"#);
         assert_eq!((manifest.on_error, manifest.start, manifest.retry.attempts), (OnError::Open, Start::Earliest, 3));
+        assert_eq!(manifest.shadow, Some(ShadowFile("x-next".parse().unwrap())));
         let grants = manifest.grants.as_ref().unwrap();
         assert_eq!((grants.publish[0].as_str(), grants.log, grants.clock), ("alert.*", true, false));
         let config: Vec<_> = manifest.config_texts().iter().map(|(key, value)| format!("{key}={value}")).collect();
@@ -344,6 +362,7 @@ mod tests {
         refused("[retry]\nattempts = 0", 2, "retry.attempts", "expected 1 to 100");
         refused("isolation = \"hard\"", 1, "isolation", "unknown variant `hard`, expected `fresh` or `reuse`");
         refused("filter = \"../x\"", 1, "filter", "found \"../x\"");
+        refused("shadow = \"../x.wasm\"", 1, "shadow", "expected a file of the plugin directory");
         refused("filter_params = {}", 1, "filter_params", "expected `filter`");
         refused("enabled = ", 1, "enabled", "expected");
     }

@@ -8,9 +8,11 @@ mod actor;
 mod alarm;
 mod load;
 mod plugin;
+pub mod shadow;
 mod slot;
 
 pub use plugin::{Plugin, State, Status};
+pub use shadow::Shadow;
 
 use super::{
     Beyond, Compiler, Engine, EngineConfig, FaultCode, LimitError, LimitsOverride, LoadError, Name, limits::Bound,
@@ -167,6 +169,18 @@ pub enum CommandError {
         /// What it is.
         found: String,
     },
+    /// The hub could not move a file in the plugin directory.
+    #[error(
+        "expected a plugin directory in which the hub may rename files, found: {error}; do it in its place: mv {from} {to}"
+    )]
+    Directory {
+        /// The file.
+        from: String,
+        /// Its new name.
+        to: String,
+        /// Why not.
+        error: Arc<std::io::Error>,
+    },
     /// Its file could not be loaded, or does not run under the limits that were to be set.
     #[error(transparent)]
     Load(#[from] LoadError),
@@ -278,6 +292,15 @@ impl Registry {
         self.tell(name, |plugin, answer| Command::Rollback { plugin, answer }).await
     }
 
+    /// Puts a plugin's shadow in the place of its active version: moves the file, and loads it.
+    ///
+    /// # Errors
+    /// See [`CommandError`]: also if there is no shadow, its file has changed since it was loaded, or the hub may not rename files in the
+    /// plugin directory. Then nothing has changed.
+    pub async fn promote(&self, name: &str) -> Result<Arc<Plugin>, CommandError> {
+        self.tell(name, |plugin, answer| Command::Promote { plugin, answer }).await
+    }
+
     /// Sets the limits that go before those of a plugin's sidecar, in place of those set before; they hold for the next call. None
     /// at all takes them away.
     ///
@@ -323,6 +346,19 @@ impl Registry {
         for plugin in &plugins {
             if let Some(done) = plugin.done() {
                 out.sample("busway_plugin_done", &[("plugin", plugin.name().as_str())], done);
+            }
+        }
+        const SHADOWS: [(&str, &str, fn(&Shadow) -> u64); 3] = [
+            ("busway_shadow_compared_total", "Events about which a plugin and its shadow were asked.", |shadow| shadow.counts().0),
+            ("busway_shadow_differing_total", "Of these, where the two differ.", |shadow| shadow.counts().1),
+            ("busway_shadow_missed_total", "Calls of a plugin for which its shadow was too slow.", |shadow| shadow.counts().2),
+        ];
+        for (family, help, value) in SHADOWS {
+            out.family(family, "counter", help);
+            for plugin in &plugins {
+                if let Some(shadow) = plugin.shadow() {
+                    out.sample(family, &[("plugin", plugin.name().as_str())], value(&shadow));
+                }
             }
         }
         out.family("busway_plugin_active", "gauge", "Whether a version of the plugin is active.");

@@ -31,27 +31,45 @@ pub struct Answer {
     pub verdict: Option<bool>,
     /// A handler's, in order.
     pub emitted: Vec<Arc<Event>>,
-    /// What the call used up, where that is known.
+    /// What the call used up, where it ended well.
     pub usage: Option<Usage>,
+    /// Why it did not end well, for people; not compared.
+    pub message: Option<String>,
 }
 
 impl Answer {
     /// Where a version does not want the event.
     pub fn not_asked() -> Self {
-        Self { ended: "not asked", verdict: None, emitted: Vec::new(), usage: None }
+        Self { ended: "not asked", verdict: None, emitted: Vec::new(), usage: None, message: None }
     }
 
-    /// How a call ended that did not end well.
-    pub fn ended(error: &CallError) -> &'static str {
-        match error {
+    /// Of a handler that published these.
+    pub fn emitted(emitted: Vec<Arc<Event>>, usage: Usage) -> Self {
+        Self { ended: "ok", emitted, usage: Some(usage), ..Self::not_asked() }
+    }
+
+    /// Of a filter.
+    pub fn verdict(verdict: bool, usage: Usage) -> Self {
+        Self { ended: "ok", verdict: Some(verdict), usage: Some(usage), ..Self::not_asked() }
+    }
+
+    /// Of a call that did not end well.
+    pub fn failed(error: &CallError) -> Self {
+        let ended = match error {
             CallError::Failure(failure) if failure.kind == FailureKind::Retry => "retry",
             CallError::Failure(_) => "reject",
             CallError::Fault(fault) => fault.code.as_str(),
-        }
+        };
+        Self { ended, message: Some(error.to_string()), ..Self::not_asked() }
     }
 
-    /// What two answers are compared by: ids and times are made anew in each call, and by the hub.
-    fn picture(&self) -> Value {
+    /// Whether the hub would call the handler again with the same event.
+    pub fn is_tried_again(&self) -> bool {
+        !matches!(self.ended, "ok" | "reject" | "loop" | "not asked")
+    }
+
+    /// What was emitted, but for ids and times, which are made anew in each call.
+    pub fn emitted_as_json(&self) -> Vec<Value> {
         let event = |event: &Arc<Event>| {
             let meta = &event.metadata;
             json!({
@@ -59,7 +77,12 @@ impl Answer {
                 "correlation_id": meta.correlation_id, "extensions": meta.extensions,
             })
         };
-        json!({"ended": self.ended, "verdict": self.verdict, "emitted": self.emitted.iter().map(event).collect::<Vec<_>>()})
+        self.emitted.iter().map(event).collect()
+    }
+
+    /// What two answers are compared by.
+    fn picture(&self) -> Value {
+        json!({"ended": self.ended, "verdict": self.verdict, "emitted": self.emitted_as_json()})
     }
 }
 
@@ -201,7 +224,7 @@ mod tests {
         let event = |(event_type, data): &(&str, Value)| {
             Arc::new(NewEvent::new(*event_type).data(data).unwrap().admit().unwrap())
         };
-        Answer { ended: "ok", verdict: None, emitted: events.iter().map(event).collect(), usage: None }
+        Answer { ended: "ok", emitted: events.iter().map(event).collect(), ..Answer::not_asked() }
     }
 
     fn event() -> Event {
@@ -227,9 +250,9 @@ mod tests {
             (differences[0].pointer.as_str(), &differences[0].active, &differences[0].shadow),
             ("/emitted/0/data/n/1", &Some(json!(2)), &Some(json!(3)))
         );
-        let verdict = |verdict| Answer { ended: "ok", verdict: Some(verdict), emitted: Vec::new(), usage: None };
+        let verdict = |verdict| Answer { ended: "ok", verdict: Some(verdict), ..Answer::not_asked() };
         comparison.take(&event(), &verdict(true), &verdict(false));
-        let fault = Answer { ended: "fuel", verdict: None, emitted: Vec::new(), usage: None };
+        let fault = Answer { ended: "fuel", ..Answer::not_asked() };
         comparison.take(&event(), &one, &fault);
         comparison.take(&event(), &one, &one);
         let report = comparison.report();
@@ -242,7 +265,7 @@ mod tests {
     #[test]
     fn only_the_latest_examples_are_kept() {
         let mut comparison = Comparison::default();
-        let verdict = |verdict| Answer { ended: "ok", verdict: Some(verdict), emitted: Vec::new(), usage: None };
+        let verdict = |verdict| Answer { ended: "ok", verdict: Some(verdict), ..Answer::not_asked() };
         for seq in 1..=100 {
             comparison.take(&Event { seq, ..event() }, &verdict(true), &verdict(false));
         }

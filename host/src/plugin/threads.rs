@@ -10,7 +10,6 @@ use std::{
     cell::Cell,
     io,
     sync::atomic::{AtomicU32, Ordering::Relaxed},
-    thread::available_parallelism,
     time::{Duration, Instant},
 };
 use tokio::runtime::{Builder, Handle, Runtime};
@@ -26,11 +25,16 @@ const SHORT: Duration = Duration::from_millis(5);
 const NEAR: Duration = Duration::from_micros(200);
 /// Short calls before a new version is believed to make them.
 const BEFORE_TRUSTED: u32 = 20;
-/// Short calls before one is believed again that has made a long one.
+/// Short calls before one is believed again that has made a long one; twice as many each time that it breaks its word, up to ...
 const BEFORE_TRUSTED_AGAIN: u32 = 1_000;
+/// ... so many.
+const BEFORE_TRUSTED_AT_LAST: u32 = 1_024_000;
+/// So many long calls may be at work at once before one waits for another's turn to end: as many as four plugins make by default.
+const THREADS: usize = 16;
 
-/// Threads for calls that may be long: one less than there are cores, but one at least. However nice a thread is, the kernel lets it run for a
-/// millisecond or two before it gives its core to one that wakes up (EEVDF); so there is a core to wake up on. They end with this, calls and all.
+/// Threads for calls that may be long: more than there are cores, so that the kernel shares them out among the calls, and no plugin's turn
+/// waits for another's to end. All of them on the same cores, one less than there are where there are two or more: however nice a thread is, the kernel lets it
+/// run for a millisecond or two before it gives its core to one that wakes up (EEVDF); so there is a core to wake up on. They end with this, calls and all.
 #[derive(Debug)]
 pub(super) struct SlowThreads {
     handle: Handle,
@@ -39,13 +43,13 @@ pub(super) struct SlowThreads {
 
 impl SlowThreads {
     pub(super) fn start() -> io::Result<Self> {
-        let threads = available_parallelism().map_or(1, |cores| cores.get().saturating_sub(1).max(1));
         let give_way = || {
             // For the calling thread only, on Linux. Where that is refused, nothing is lost but the courtesy.
             let _ = rustix::process::nice(NICENESS);
+            leave_a_core();
         };
         let runtime = Builder::new_multi_thread()
-            .worker_threads(threads)
+            .worker_threads(THREADS)
             .thread_name("busway-slow")
             .on_thread_start(give_way)
             .enable_time()
@@ -64,6 +68,18 @@ impl Drop for SlowThreads {
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }
+    }
+}
+
+/// Keeps the calling thread from the first of the cores that it may work on, if that leaves any.
+fn leave_a_core() {
+    #[cfg(target_os = "linux")]
+    if let Ok(mut cores) = rustix::thread::sched_getaffinity(None)
+        && cores.count() > 1
+    {
+        let first = (0..rustix::thread::CpuSet::MAX_CPU).find(|core| cores.is_set(*core));
+        first.into_iter().for_each(|first| cores.unset(first));
+        let _ = rustix::thread::sched_setaffinity(None, &cores);
     }
 }
 
@@ -94,6 +110,12 @@ impl Turn {
         Self { began, worked }
     }
 
+    /// When it began.
+    #[inline]
+    pub(super) fn began(self) -> Instant {
+        self.began
+    }
+
     /// How long it worked: not counting what the kernel gave to other threads meanwhile.
     #[inline]
     pub(super) fn worked(self, ended: Instant) -> Duration {
@@ -111,11 +133,16 @@ fn own_time() -> Duration {
 pub(super) struct Tempo {
     /// Short calls to come before it is believed to make short calls.
     before_trusted: AtomicU32,
+    /// How many that will be when it has made a long one.
+    before_trusted_again: AtomicU32,
 }
 
 impl Default for Tempo {
     fn default() -> Self {
-        Self { before_trusted: AtomicU32::new(BEFORE_TRUSTED) }
+        Self {
+            before_trusted: AtomicU32::new(BEFORE_TRUSTED),
+            before_trusted_again: AtomicU32::new(BEFORE_TRUSTED_AGAIN),
+        }
     }
 }
 
@@ -130,7 +157,12 @@ impl Tempo {
     #[inline]
     pub(super) fn record(&self, fuel: u64, worked: Duration) {
         if fuel > SHORT_FUEL || worked > SHORT {
-            self.before_trusted.store(BEFORE_TRUSTED_AGAIN, Relaxed);
+            let again = self.before_trusted_again.load(Relaxed);
+            // It was believed, and the hub's threads paid for it.
+            if !self.is_slow() {
+                self.before_trusted_again.store((again * 2).min(BEFORE_TRUSTED_AT_LAST), Relaxed);
+            }
+            self.before_trusted.store(again, Relaxed);
         } else if self.is_slow() {
             let _ = self.before_trusted.try_update(Relaxed, Relaxed, |left| left.checked_sub(1));
         }
@@ -149,12 +181,12 @@ mod tests {
         assert!(tempo.is_slow());
         short(2);
         assert!(!tempo.is_slow());
-        for (fuel, worked) in [(SHORT_FUEL * 2, Duration::ZERO), (0, SHORT * 2)] {
-            tempo.record(fuel, worked);
-            short(BEFORE_TRUSTED_AGAIN - 1);
+        for (fuel, worked, before) in [(SHORT_FUEL * 2, Duration::ZERO, 1), (0, SHORT * 2, 2), (0, SHORT * 2, 4)] {
+            (0..3).for_each(|_| tempo.record(fuel, worked));
+            short(BEFORE_TRUSTED_AGAIN * before - 1);
             assert!(tempo.is_slow());
             short(1);
-            assert!(!tempo.is_slow());
+            assert!(!tempo.is_slow(), "it takes {before} times as long");
         }
     }
 

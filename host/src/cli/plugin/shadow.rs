@@ -90,10 +90,12 @@ struct Side {
 impl Side {
     async fn ask(&self, event: &Event) -> anyhow::Result<Answer> {
         let outcome = try_out::call(&self.version, event, 1, &self.params, Transcript::default()).await?;
-        let ended = outcome.error.as_ref().map_or("ok", Answer::ended);
-        let emitted = outcome.emitted.into_iter().map(Arc::new).collect();
-        let usage = outcome.error.is_none().then_some(outcome.transcript.usage);
-        Ok(Answer { ended, verdict: outcome.verdict, emitted, usage })
+        let usage = outcome.transcript.usage;
+        Ok(match (outcome.error, outcome.verdict) {
+            (Some(error), _) => Answer::failed(&error),
+            (None, Some(verdict)) => Answer::verdict(verdict, usage),
+            (None, None) => Answer::emitted(outcome.emitted.into_iter().map(Arc::new).collect(), usage),
+        })
     }
 }
 

@@ -6,7 +6,10 @@ use crate::{
     journal::Change,
     kv::Transaction,
     log::{Applied, Apply, CommitError, Conflict},
-    plugin::{CallError, Effects, FailureKind, Fault, FaultCode, Kind, Version, fault::looped, registry::Plugin},
+    plugin::{
+        CallError, Effects, FailureKind, Fault, FaultCode, Kind, Transcript, Version, fault::looped, feed::Observed,
+        registry::Plugin, shadow::Answer,
+    },
 };
 use std::{sync::Arc, time::Duration};
 use tokio::sync::watch;
@@ -32,6 +35,8 @@ pub(super) enum Ended {
     Again {
         pause: Duration,
         code: &'static str,
+        /// One of the attempts so far has counted as a fault.
+        faulted: bool,
     },
     /// Its effects could not be written, so none of it is true.
     Postponed,
@@ -70,30 +75,43 @@ pub(super) async fn call(
         if version.kind() != Kind::Handler || !version.wants(&job.event) {
             return Ended::Nothing;
         }
-        let result = version.handle(&job.event, job.attempt).await;
-        // One event, however often it is tried, is one fault: alone it puts nothing in quarantine.
-        plugin.report(&version, &job.event, result.as_ref().err(), job.attempt == 1);
+        let mut watched = Watched { plugin, job, version: &version, said: plugin.feed().transcript() };
+        let result = version.handle_with(&job.event, job.attempt, watched.said.as_mut()).await;
+        // One event, however often it is tried, is one fault: alone it puts nothing in quarantine. At whichever attempt, since the guest
+        // knows which it is.
+        let accountable = !job.faulted && !result.as_ref().is_err_and(|error| version.is_starved(error));
+        plugin.report(&version, &job.event, result.as_ref().err(), accountable);
         let effects = match result {
             Ok(effects) => effects,
-            Err(error) => return failed(&version, job, error),
+            Err(error) => {
+                watched.ended(|| Answer::failed(&error));
+                let faulted = job.faulted || (accountable && matches!(error, CallError::Fault(_)));
+                return failed(&version, job, error, faulted);
+            }
         };
-        let Effects { outbox, writes, .. } = effects;
+        let Effects { outbox, writes, usage } = effects;
         // With a journal, what was read may be taken back: the commit finds out.
         let is_sure = bus.log().journal().is_none();
         if outbox.is_empty() && writes.as_ref().is_none_or(|writes| is_sure && writes.is_read_only()) {
+            watched.ended(|| Answer::emitted(Vec::new(), usage));
             return Ended::Nothing;
         }
         let emitted = outbox.len();
-        let events = outbox.into_iter().map(Arc::new).collect();
+        let events: Vec<_> = outbox.into_iter().map(Arc::new).collect();
+        let shown = watched.said.is_some().then(|| events.clone());
         match bus.log().commit(events, apply(name.clone(), job.event.seq, writes)).await {
-            Ok(()) => return Ended::Committed { emitted },
+            Ok(()) => {
+                watched.ended(|| Answer::emitted(shown.unwrap_or_default(), usage));
+                return Ended::Committed { emitted };
+            }
             Err(CommitError::Conflict(_)) => last = Some(version),
             Err(CommitError::Journal(_)) => return Ended::Postponed,
             Err(error @ CommitError::Loop { .. }) => {
                 let message = looped(&error.to_string(), &job.event.metadata.chain, job.event.seq);
                 version.looped(&message);
-                let fault = Fault { code: FaultCode::Loop, message: message.clone(), worked: Duration::ZERO };
+                let fault = Fault { code: FaultCode::Loop, message: message.clone(), starved: Duration::ZERO };
                 plugin.raise(&version, &job.event, &fault);
+                watched.ended(|| Answer::failed(&fault.into()));
                 return Ended::Dead { code: FaultCode::Loop.as_str(), message, version: Some(version) };
             }
             Err(error @ CommitError::Stopped) => {
@@ -106,8 +124,25 @@ pub(super) async fn call(
     }
     let message = format!("{CONFLICTS} times another call changed what this one had read");
     match last {
-        Some(version) => again(&version, job, "conflict", message, None),
+        Some(version) => again(&version, job, "conflict", message, None, job.faulted),
         None => Ended::Dead { code: "conflict", message, version: None },
+    }
+}
+
+/// A call, for those who watch the plugin; there is nothing to tell where nobody does.
+struct Watched<'a> {
+    plugin: &'a Plugin,
+    job: &'a Job,
+    version: &'a Arc<Version>,
+    said: Option<Transcript>,
+}
+
+impl Watched<'_> {
+    fn ended(self, answer: impl FnOnce() -> Answer) {
+        let Some(said) = self.said else { return };
+        let mut observed = Observed::of(self.version.clone(), self.job.event.clone(), answer(), said);
+        observed.attempt = self.job.attempt;
+        self.plugin.feed().tell(observed);
     }
 }
 
@@ -127,7 +162,7 @@ fn apply(plugin: Arc<str>, seq: u64, writes: Option<Transaction>) -> Apply {
     })
 }
 
-fn failed(version: &Arc<Version>, job: &Job, error: CallError) -> Ended {
+fn failed(version: &Arc<Version>, job: &Job, error: CallError, faulted: bool) -> Ended {
     let (code, message, pause) = match error {
         CallError::Failure(failure) if failure.kind == FailureKind::Reject => {
             return Ended::Dead { code: "reject", message: failure.message, version: Some(version.clone()) };
@@ -143,15 +178,22 @@ fn failed(version: &Arc<Version>, job: &Job, error: CallError) -> Ended {
         }
         CallError::Fault(fault) => (fault.code.as_str(), fault.message, None),
     };
-    again(version, job, code, message, pause)
+    again(version, job, code, message, pause, faulted)
 }
 
 /// Another try, if any is left.
-fn again(version: &Arc<Version>, job: &Job, code: &'static str, message: String, pause: Option<Duration>) -> Ended {
+fn again(
+    version: &Arc<Version>,
+    job: &Job,
+    code: &'static str,
+    message: String,
+    pause: Option<Duration>,
+    faulted: bool,
+) -> Ended {
     if job.attempt >= version.manifest().retry.attempts {
         return Ended::Dead { code, message, version: Some(version.clone()) };
     }
-    Ended::Again { pause: pause.unwrap_or_else(|| pause_before(job.attempt + 1)), code }
+    Ended::Again { pause: pause.unwrap_or_else(|| pause_before(job.attempt + 1)), code, faulted }
 }
 
 /// Doubles with each attempt; up to a half is taken off by chance, so that what failed together is not tried again together

@@ -91,7 +91,7 @@ mod tests {
         let event = NewEvent::new("a");
         let mut event = source.map_or(event.clone(), |source| event.source(source)).admit().unwrap();
         event.seq = seq;
-        Job { event: Arc::new(event), attempt: 1, recorded: false }
+        Job { event: Arc::new(event), attempt: 1, recorded: false, faulted: false }
     }
 
     fn ready(order: &mut Order) -> Vec<u64> {

@@ -83,7 +83,7 @@ impl Lane {
                 message: "the hub's own code panicked over it".into(),
                 version: None,
             });
-            let settled = settle(&bus, &name, &job, ended).await;
+            let settled = settle(&bus, &plugin, &name, &job, ended).await;
             (job, settled)
         };
         match version.threads() {

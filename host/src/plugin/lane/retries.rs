@@ -33,7 +33,7 @@ impl Lane {
                 self.bury_gone(retry.seq, retry.attempt).await?;
                 continue;
             };
-            let job = Job { event, attempt: retry.attempt, recorded: true };
+            let job = Job { event, attempt: retry.attempt, recorded: true, faulted: false };
             let pause = u64::try_from(retry.due_ms - Utc::now().timestamp_millis()).unwrap_or(0);
             self.held.insert(&job.event, true);
             if pause > 0 && self.order.claim(by, &job) {

@@ -6,7 +6,7 @@ use crate::{
     event::{Event, NewEvent},
     journal::{Change, DeadLetter},
     log::CommitError,
-    plugin::Version,
+    plugin::{Version, limits::MAX_HOPS, registry::Plugin},
 };
 use chrono::Utc;
 use serde_json::json;
@@ -22,6 +22,7 @@ pub(super) enum Settled {
     /// Another try.
     Again {
         pause: Duration,
+        faulted: bool,
     },
     /// The same try again: it left no trace, because the journal could not be written.
     Postponed,
@@ -29,7 +30,7 @@ pub(super) enum Settled {
 }
 
 /// Makes it true. An event whose effects were committed was settled with them.
-pub(super) async fn settle(bus: &Bus, plugin: &Arc<str>, job: &Job, ended: Ended) -> Settled {
+pub(super) async fn settle(bus: &Bus, owner: &Plugin, plugin: &Arc<str>, job: &Job, ended: Ended) -> Settled {
     let (log, seq) = (bus.log(), job.event.seq);
     let (result, settled) = match ended {
         Ended::Committed { emitted } => return Settled::Done { emitted },
@@ -39,12 +40,13 @@ pub(super) async fn settle(bus: &Bus, plugin: &Arc<str>, job: &Job, ended: Ended
             Settled::Done { emitted: 0 },
         ),
         Ended::Nothing => return Settled::Done { emitted: 0 },
-        Ended::Again { pause, code } => {
+        Ended::Again { pause, code, faulted } => {
             let due_ms = Utc::now().timestamp_millis() + pause.as_millis() as i64;
             let retry = Change::Retry { plugin: plugin.clone(), seq, attempt: job.attempt + 1, due_ms, code };
-            (log.record(Vec::new(), vec![retry]).await, Settled::Again { pause })
+            (log.record(Vec::new(), vec![retry]).await, Settled::Again { pause, faulted })
         }
         Ended::Dead { code, message, version } => {
+            owner.mourn(&job.event, job.attempt, code, &message);
             (bury(bus, plugin, job, code, message, version.as_deref()).await, Settled::Dead)
         }
     };
@@ -68,7 +70,6 @@ async fn bury(
 ) -> Result<(), CommitError> {
     let Job { event, attempt, .. } = job;
     let seq = event.seq;
-    tracing::warn!(plugin = &**plugin, seq, event_type = event.event_type, code, message, attempt, "dead letter");
     let told = tell(plugin, job, code, &message);
     let letter = DeadLetter {
         plugin: plugin.clone(),
@@ -83,15 +84,22 @@ async fn bury(
     bus.log().record(told.into_iter().collect(), changes).await
 }
 
-/// The event that says so.
+/// The event that says so. It is part of the chain that led to it, so that what handles it cannot go round for ever; where that is as
+/// long as may be, nobody is told.
 fn tell(plugin: &Arc<str>, job: &Job, code: &str, message: &str) -> Option<Arc<Event>> {
     let Job { event, attempt, .. } = job;
     // What tells of dead letters must not make new ones.
-    if event.is_of_plugins() {
+    if event.is_of_plugins() || event.metadata.hops >= MAX_HOPS {
         return None;
     }
     let data = json!({"plugin": &**plugin, "seq": event.seq, "event_id": event.metadata.event_id, "type": event.event_type,
                       "code": code, "message": message, "attempts": attempt});
     let told = NewEvent::new("plugin.dead_letter").data(data).and_then(|event| event.source("busway").admit());
-    told.ok().map(Arc::new)
+    let mut told = told.ok()?;
+    let meta = &mut told.metadata;
+    meta.hops = event.metadata.hops + 1;
+    meta.chain = event.metadata.chain.iter().copied().chain([event.seq]).collect();
+    meta.causation_id = Some(event.metadata.event_id.clone());
+    meta.correlation_id.clone_from(&event.metadata.correlation_id);
+    Some(Arc::new(told))
 }

@@ -235,7 +235,7 @@ impl Lane {
         for event in events {
             let attempt = self.place.attempt(event.seq);
             self.held.insert(&event, false);
-            self.order.push(version.order_by(), Job { event, attempt, recorded: false });
+            self.order.push(version.order_by(), Job { event, attempt, recorded: false, faulted: false });
         }
     }
 
@@ -245,7 +245,7 @@ impl Lane {
         let metrics = self.bus.metrics();
         match settled {
             Settled::Postponed => return self.wait(Instant::now() + PATIENCE, job),
-            Settled::Again { pause } => {
+            Settled::Again { pause, faulted } => {
                 metrics.events_processed.inc();
                 metrics.handler_errors.inc();
                 metrics.handler_retries.inc();
@@ -253,7 +253,7 @@ impl Lane {
                 if recorded {
                     self.held.recorded(job.event.seq);
                 }
-                let again = Job { attempt: job.attempt + 1, recorded, ..job };
+                let again = Job { attempt: job.attempt + 1, recorded, faulted, ..job };
                 return self.wait(Instant::now() + pause, again);
             }
             Settled::Dead => {

@@ -2,8 +2,10 @@
 //! operators and faults ask for. The only place where a plugin's standing changes.
 
 mod commands;
+mod shadows;
 
 pub(super) use commands::{Answer, Command};
+pub(super) use shadows::Pair;
 
 use super::{
     Change, ChangeKind, CommandError, Kept, Save, Shared,
@@ -16,7 +18,7 @@ use crate::{
     kv::Store,
     plugin::{
         Engine, LoadError, Name, Version,
-        directory::{self, Found, Picture},
+        directory::{self, Found, Named, Picture, Print},
         watcher::Watcher,
     },
 };
@@ -56,6 +58,11 @@ pub(super) struct Actor {
     /// Names to load, first come first served.
     queue: Vec<Name>,
     loads: JoinSet<Loaded>,
+    /// Loads of files that are to be compared.
+    candidates: JoinSet<shadows::Candidate>,
+    /// Files that are, and which sidecar says so.
+    shadows: BTreeMap<Name, Print>,
+    named: Named,
     /// The last generation of names that are gone: should they come back, theirs go on.
     generations: BTreeMap<Name, u64>,
     /// How plugins that have not been seen yet stood when the hub ended.
@@ -84,6 +91,9 @@ impl Actor {
             slots: BTreeMap::new(),
             queue: Vec::new(),
             loads: JoinSet::new(),
+            candidates: JoinSet::new(),
+            shadows: BTreeMap::new(),
+            named: Named::new(),
             generations: BTreeMap::new(),
             standings: standings.into_iter().map(|standing| (standing.plugin.clone(), standing)).collect(),
             save,
@@ -99,6 +109,7 @@ impl Actor {
         self.look().await;
         loop {
             self.load_next();
+            self.tend_shadows();
             let settled = self.look_again.is_none() || began.elapsed() > UNSETTLED;
             if self.looked && self.queue.is_empty() && self.loads.is_empty() && settled {
                 // The first look is done with: whoever waited for it can go on.
@@ -112,6 +123,9 @@ impl Actor {
                 },
                 Some(loaded) = self.loads.join_next() => if let Ok((plugin, result)) = loaded {
                     self.loaded(&plugin, result).await;
+                },
+                Some(loaded) = self.candidates.join_next() => if let Ok(candidate) = loaded {
+                    self.candidate_loaded(candidate);
                 },
                 () = watcher.changed() => self.look().await,
                 () = sleep_until(alarm.unwrap_or_else(Instant::now)), if alarm.is_some() => {
@@ -127,9 +141,9 @@ impl Actor {
     /// Compares the directory with what is known of it.
     async fn look(&mut self) {
         self.look_again = None;
-        let dir = self.dir.clone();
-        let looked = tokio::task::spawn_blocking(move || directory::scan(&dir)).await;
-        let picture = match looked {
+        let (dir, named) = (self.dir.clone(), std::mem::take(&mut self.named));
+        let looked = tokio::task::spawn_blocking(move || directory::scan(&dir, &named)).await;
+        let mut picture = match looked {
             Ok(Ok(picture)) => picture,
             Ok(Err(error)) => {
                 self.look_again_at(Instant::now() + UNREADABLE);
@@ -138,6 +152,9 @@ impl Actor {
             Err(_) => return,
         };
         self.looked = true;
+        self.named = std::mem::take(&mut picture.named);
+        self.shadows = std::mem::take(&mut picture.shadows);
+        self.shadows.retain(|file, _| !picture.unsettled.contains(file));
         self.look_again = picture.look_again.map(|wait| Instant::now() + wait);
         self.note_refused(&picture);
         let is_missing = |name: &Name| !picture.plugins.contains_key(name) && !picture.unreadable.contains(name);

@@ -1,5 +1,5 @@
-//! Says that calls of one plugin fault: a line in the log, and a change for whoever listens. One of each in a second; the others are
-//! counted, and in the plugin's statistics each is.
+//! Says that calls of one plugin fault, and that events were given up: a line in the log, and of faults a change for whoever listens. So
+//! many of each in a second, because their texts are the guest's; the others are counted, and in the plugin's statistics each is.
 
 use super::{Change, ChangeKind, Faulted};
 use crate::{
@@ -12,8 +12,10 @@ use crate::{
 use std::time::Instant;
 use tokio::sync::broadcast;
 
-/// Of a plugin, in a second.
+/// Faults of a plugin that are said, in a second.
 const MOST: u32 = 1;
+/// Lines about events that were given up: each is one that somebody may look for.
+const MOURNED: u32 = 20;
 
 /// See the module's head.
 #[derive(Debug)]
@@ -21,12 +23,21 @@ pub(super) struct Alarm {
     name: Name,
     lines: Throttle,
     told: Throttle,
+    mourned: Throttle,
     changes: broadcast::WeakSender<Change>,
 }
 
 impl Alarm {
     pub(super) fn new(name: Name, changes: broadcast::WeakSender<Change>) -> Self {
-        Self { name, lines: Throttle::default(), told: Throttle::default(), changes }
+        Self { name, lines: Throttle::default(), told: Throttle::default(), mourned: Throttle::default(), changes }
+    }
+
+    /// An event is a dead letter.
+    pub(super) fn mourn(&self, event: &Event, attempts: u32, code: &'static str, message: &str) {
+        if let Admitted::Yes { suppressed } = self.mourned.admit(Instant::now(), MOURNED) {
+            let (name, seq, event_type) = (&self.name, event.seq, &event.event_type);
+            tracing::warn!(plugin = %name, seq, event_type, code, attempts, suppressed, "dead letter: {message}");
+        }
     }
 
     /// A call with `event` faulted.

@@ -1,7 +1,7 @@
 //! One load: from the files to a version that is ready.
 
 use super::plugin::Plugin;
-use crate::plugin::{Engine, Hash, LoadError, Manifest, Source, Version, directory};
+use crate::plugin::{Engine, Hash, LoadError, Manifest, Name, ShadowFile, Source, Version, directory};
 use std::{path::PathBuf, sync::Arc};
 
 /// What to load.
@@ -40,6 +40,9 @@ pub(super) async fn load(
         let read = tokio::task::spawn_blocking(read).await;
         let (text, bytes, hash) = read.map_err(|error| LoadError::Io(Arc::new(std::io::Error::other(error))))??;
         let manifest = Manifest { limits_override, ..Manifest::parse(text.as_deref().unwrap_or_default())? };
+        if manifest.shadow.as_ref().is_some_and(|ShadowFile(file)| *file == name) {
+            return Err(LoadError::Describe("the sidecar names the plugin's own file as its shadow".into()));
+        }
         if let Some((_, current)) = instead.filter(|(rejected, _)| hash == Some(*rejected)) {
             return current.under(manifest, generation);
         }
@@ -50,4 +53,26 @@ pub(super) async fn load(
         Version::load(engine, Source { name, bytes, manifest, generation, namespace, stats }).await
     };
     result.await.inspect_err(|error| plugin.stats().load_failed(error, None))
+}
+
+/// A file that is to be compared with `current`, under the same sidecar. It goes by its own name, so that what it says in the log is not
+/// taken for the active version's; its memory comes later.
+pub(super) async fn load_candidate(
+    engine: &Arc<Engine>,
+    dir: PathBuf,
+    file: &Name,
+    current: &Version,
+) -> Result<Arc<Version>, LoadError> {
+    let name = file.clone();
+    let read = tokio::task::spawn_blocking(move || directory::read_component(&dir, &name)).await;
+    let bytes = read.map_err(|error| LoadError::Io(Arc::new(std::io::Error::other(error))))??;
+    let (name, manifest) = (file.clone(), current.manifest().clone());
+    let namespace = current.namespace().detached();
+    let source = Source { name, bytes, manifest, generation: 0, namespace, stats: Arc::default() };
+    let version = Version::load(engine, source).await?;
+    let (expected, found) = (current.kind().as_str(), version.kind().as_str());
+    if expected != found {
+        return Err(LoadError::Exports(format!("expected a {expected}, as the plugin is one, found a {found}")));
+    }
+    Ok(version)
 }

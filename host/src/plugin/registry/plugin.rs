@@ -4,11 +4,11 @@ mod status;
 
 pub use status::Status;
 
-use super::{Change, actor::Command, alarm::Alarm};
+use super::{Change, actor::Command, alarm::Alarm, shadow::Shadow};
 use crate::{
     event::Event,
     kv::Namespace,
-    plugin::{Beyond, CallError, Fault, Hash, Kind, LimitsOverride, Name, Stats, Version},
+    plugin::{Beyond, CallError, Fault, Hash, Kind, LimitsOverride, Name, Stats, Version, feed::Feed},
 };
 use chrono::{DateTime, Utc};
 use serde::{Serialize, Serializer};
@@ -79,6 +79,9 @@ pub struct Plugin {
     waiting: AtomicUsize,
     commands: mpsc::WeakSender<Command>,
     alarm: Alarm,
+    feed: Feed,
+    /// A candidate for its place.
+    shadow: Mutex<Option<Arc<Shadow>>>,
 }
 
 /// What the registry's task writes and everybody may read.
@@ -173,12 +176,30 @@ impl Plugin {
             done: AtomicU64::new(0),
             waiting: AtomicUsize::new(0),
             commands,
+            feed: Feed::default(),
+            shadow: Mutex::new(None),
         }
     }
 
     /// Its name.
     pub fn name(&self) -> &Name {
         &self.name
+    }
+
+    /// Its calls, for who wants to watch them.
+    pub fn feed(&self) -> &Feed {
+        &self.feed
+    }
+
+    /// The candidate for its place, if its sidecar names one.
+    pub fn shadow(&self) -> Option<Arc<Shadow>> {
+        self.shadow.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn set_shadow(&self, shadow: Option<Arc<Shadow>>) {
+        let before = std::mem::replace(&mut *self.shadow.lock().unwrap_or_else(PoisonError::into_inner), shadow);
+        // Outside the lock: its instances go with it.
+        drop(before);
     }
 
     /// What it has done.
@@ -262,6 +283,11 @@ impl Plugin {
     /// Says that a call of `version` with `event` faulted; see [`Plugin::report`] for one that is to have consequences.
     pub fn raise(&self, version: &Version, event: &Event, fault: &Fault) {
         self.alarm.raise(version, event, fault);
+    }
+
+    /// Says that an event was given up.
+    pub fn mourn(&self, event: &Event, attempts: u32, code: &'static str, message: &str) {
+        self.alarm.mourn(event, attempts, code, message);
     }
 
     /// Tells how a call of `version` with `event` ended, so that one that faults does not go on for ever. A fault counts if `accountable`:

@@ -3,7 +3,7 @@
 
 use super::{
     ChangeKind, CommandError,
-    actor::Answer,
+    actor::{Answer, Pair},
     plugin::{Plugin, Rejected, State, Terms},
 };
 use crate::{
@@ -39,6 +39,10 @@ pub(super) struct Slot {
     pub(super) quarantined_at: Option<Instant>,
     /// The operator's word through the API; the sidecar's `enabled` is in the version's manifest.
     pub(super) disabled: bool,
+    /// What it is compared with, or is to be.
+    pub(super) pair: Option<Pair>,
+    /// That is yet to be loaded.
+    pub(super) pair_due: bool,
     /// What was left of its quarantine when the hub started; its first version is not called before that is over.
     sentence: Option<(DateTime<Utc>, Duration)>,
     /// What was said last of how it stands.
@@ -75,6 +79,8 @@ impl Slot {
             missing_since: None,
             quarantines: before.as_ref().map_or(0, |before| before.quarantines),
             quarantined_at: until.map(|_| Instant::now()),
+            pair: None,
+            pair_due: false,
             disabled: before.is_some_and(|before| before.disabled),
             sentence: until.and_then(|until| Some((until, (until - Utc::now()).to_std().ok()?))),
         }

@@ -2,7 +2,7 @@
 //! and again when code that is there already comes under another sidecar.
 
 use super::{Description, Version};
-use crate::kv::{Quota, Store};
+use crate::kv::{Namespace, Quota, Store};
 use crate::plugin::{
     Asked, Engine, Hash, Name,
     fault::LoadError,
@@ -23,8 +23,21 @@ impl Version {
     /// # Errors
     /// If the sidecar asks for more than the hub allows, or its settings do not meet the plugin's schema.
     pub fn under(&self, manifest: Manifest, generation: u64) -> Result<Arc<Self>, LoadError> {
+        self.with(manifest, generation, self.instances.context())
+    }
+
+    /// The same code and sidecar with another memory.
+    ///
+    /// # Errors
+    /// As [`Version::under`], of which none is to be expected.
+    pub(in crate::plugin) fn with_memory(&self, namespace: Arc<Namespace>) -> Result<Arc<Self>, LoadError> {
+        let context = Context { namespace, ..self.instances.context().as_ref().clone() };
+        self.with(self.manifest.clone(), self.generation, &context)
+    }
+
+    fn with(&self, manifest: Manifest, generation: u64, context: &Context) -> Result<Arc<Self>, LoadError> {
         let limits = limits(self.instances.linked(), &manifest, self.max_memory)?;
-        let (context, keep, isolation) = apply(&self.description, &manifest, &limits, self.instances.context())?;
+        let (context, keep, isolation) = apply(&self.description, &manifest, &limits, context)?;
         Ok(Arc::new(Self {
             grants: context.grants.clone(),
             instances: self.instances.with(Arc::new(context), keep),

@@ -29,6 +29,10 @@ pub(in crate::plugin::registry) enum Command {
         plugin: Arc<Plugin>,
         answer: Answer,
     },
+    Promote {
+        plugin: Arc<Plugin>,
+        answer: Answer,
+    },
     Limit {
         plugin: Arc<Plugin>,
         limits: Box<LimitsOverride>,
@@ -61,6 +65,7 @@ impl Actor {
             Command::Rollback { plugin, answer } => {
                 drop(answer.send(self.change(plugin.name(), |slot| slot.roll_back(false)).await));
             }
+            Command::Promote { plugin, answer } => self.promote(plugin.name(), answer).await,
             Command::Limit { plugin, limits, answer } => {
                 drop(answer.send(self.limit(plugin.name(), *limits).await));
             }

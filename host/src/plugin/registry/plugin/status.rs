@@ -3,7 +3,9 @@
 use super::{Plugin, Rejected, State};
 use crate::{
     event::EventFilter,
-    plugin::{Beyond, Counts, Isolation, Kind, LastError, Limits, LimitsOverride, OrderBy, Version},
+    plugin::{
+        Beyond, Counts, Isolation, Kind, LastError, Limits, LimitsOverride, OrderBy, Version, registry::shadow,
+    },
 };
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -26,6 +28,7 @@ impl Plugin {
             asks_beyond: standing.asks_beyond(),
             rejected: standing.rejected.clone(),
             quarantined_until: standing.quarantined_until.map(|(_, until)| until),
+            shadow: self.shadow().map(|shadow| shadow.brief()),
             done,
             waiting: done.map(|_| self.waiting.load(Relaxed)),
             current: current.map(Current::of),
@@ -62,6 +65,9 @@ pub struct Status {
     rejected: Option<Rejected>,
     #[serde(skip_serializing_if = "Option::is_none")]
     quarantined_until: Option<DateTime<Utc>>,
+    /// The candidate for its place.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shadow: Option<shadow::Brief>,
     #[serde(skip_serializing_if = "Option::is_none")]
     last_error: Option<LastError>,
     #[serde(flatten)]
