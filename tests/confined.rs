@@ -14,7 +14,8 @@ use std::{
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [read, write, port] = &arguments[..] else { panic!("expected READ WRITE PORT, found {arguments:?}") };
-    let needs = Needs { read: vec![read.into()], write: vec![write.into()], listen: port.parse().unwrap() };
+    let needs =
+        Needs { read: vec![read.into()], write: vec![write.into()], rename: Vec::new(), listen: port.parse().unwrap() };
     println!("{}", confine(&ConfineConfig::default(), needs).unwrap());
     for line in io::stdin().lock().lines() {
         let line = line.unwrap();

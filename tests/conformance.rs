@@ -1,7 +1,7 @@
 //! The contract, kept by plugins in every language: a handler and a filter of the same behaviour in each (`plugins/*-counter`,
 //! `plugins/*-tagged`), and what `busway plugin new` writes, built with `busway plugin build` and called as the hub calls them.
 
-mod built;
+pub mod built;
 
 use built::{BUSWAY, built, busway, copy, root};
 use busway::{

@@ -3,6 +3,7 @@
 
 mod authoring;
 mod bus;
+mod calls;
 mod capabilities;
 mod cli;
 mod client;
@@ -11,6 +12,7 @@ mod conformance;
 mod contract;
 mod cursors;
 mod dead_letters;
+mod dev;
 mod faults;
 mod files;
 mod guests;
@@ -20,6 +22,7 @@ mod hub;
 mod invariants;
 mod journal;
 mod limits;
+mod live_shadow;
 mod loops;
 mod plugin_faults;
 mod plugins;

@@ -111,7 +111,7 @@ async fn i7_every_call_runs_under_limits_and_the_hub_does_not_notice() {
     let hub = TestHub::start().await;
     // One attempt each, and no rollback or quarantine between: each misdeed is its own plugin.
     let codes = [
-        ("spin", "probe.spin", "fuel", ""),
+        ("spin", "probe.spin", "fuel", "deadline = \"10s\""),
         ("slow", "probe.spin", "deadline", "fuel = 1000000000000\ndeadline = \"50ms\""),
         ("grow", "probe.grow", "memory", "deadline = \"10s\"\nfuel = 1000000000000"),
         ("deep", "probe.deep", "stack", "deadline = \"10s\"\nfuel = 1000000000000"),

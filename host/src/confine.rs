@@ -38,6 +38,8 @@ pub struct Needs {
     pub read: Vec<PathBuf>,
     /// Directories below which it reads and writes. All must be there.
     pub write: Vec<PathBuf>,
+    /// Directories in which it moves files, one over another, and writes to none. All must be there.
+    pub rename: Vec<PathBuf>,
     /// The only TCP port that it opens; 0 stands for any that the system chooses.
     pub listen: u16,
 }
@@ -123,8 +125,11 @@ impl fmt::Display for Confined {
                 write!(f, "this kernel has no landlock: files and connections are not closed to it")
             }
             Holds::Abi(abi) => {
-                let Needs { read, write, listen } = &self.needs;
+                let Needs { read, write, rename, listen } = &self.needs;
                 write!(f, "landlock ABI {abi}: reads below {}, writes below {}", List(read), List(write))?;
+                if !rename.is_empty() {
+                    write!(f, ", moves files in {}", List(rename))?;
+                }
                 match (abi, listen) {
                     (..4, _) => write!(f, ", TCP is not closed to it")?,
                     (_, 0) => write!(f, ", connects nowhere")?,
@@ -156,9 +161,12 @@ mod tests {
 
     #[test]
     fn what_holds_is_said_and_no_more() {
-        let needs = Needs { read: vec!["/p".into()], write: Vec::new(), listen: 8787 };
+        let needs = Needs { read: vec!["/p".into()], write: Vec::new(), rename: vec!["/m".into()], listen: 8787 };
         let said = |landlock| Confined { landlock, needs: needs.clone() }.to_string();
-        assert!(said(Holds::Abi(3)).ends_with("reads below /p, writes below nothing, TCP is not closed to it"));
+        assert!(
+            said(Holds::Abi(3))
+                .ends_with("reads below /p, writes below nothing, moves files in /m, TCP is not closed to it")
+        );
         assert!(said(Holds::Abi(4)).ends_with("connects nowhere, listens on port 8787 only"));
         assert!(said(Holds::Abi(7)).ends_with("signals nobody else"));
         assert!(said(Holds::Nothing).contains("has no landlock"));

@@ -1,6 +1,7 @@
 //! The HTTP face: every route in [`router`], one file a resource, one file ([`problem`]) that turns errors into answers,
 //! one ([`server`]) that takes connections. Knows how to ask the bus, the views and the plugins; decides nothing itself.
 
+mod calls;
 mod dead_letters;
 mod events;
 mod journal;
@@ -105,6 +106,9 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/plugins/{name}/enable", post(plugins::enable))
         .route("/v1/plugins/{name}/disable", post(plugins::disable))
         .route("/v1/plugins/{name}/rollback", post(plugins::rollback))
+        .route("/v1/plugins/{name}/promote", post(plugins::promote))
+        .route("/v1/plugins/{name}/shadow", get(plugins::shadow))
+        .route("/v1/plugins/{name}/calls", get(calls::follow))
         .route("/v1/plugins/{name}/limits", put(plugins::limit).delete(plugins::unlimit))
         .route("/v1/dead-letters", get(dead_letters::list).delete(dead_letters::purge))
         .route("/v1/dead-letters/replay", post(dead_letters::replay))

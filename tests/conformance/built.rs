@@ -18,7 +18,7 @@ pub fn root() -> PathBuf {
 }
 
 /// Where the toolchains are if `make toolchains` has installed them.
-fn toolchains() -> PathBuf {
+pub fn toolchains() -> PathBuf {
     Path::new(env!("TARGET_DIR")).join("toolchains")
 }
 

@@ -1,10 +1,12 @@
-//! `busway plugin`: shows and steers the plugins of a running hub; `new` and `build` make one, and `check`, `call`, `bench`, `test` and
-//! `shadow` try it out, without a hub.
+//! `busway plugin`: shows and steers the plugins of a running hub; `new` and `build` make one, `dev` builds it whenever its sources change,
+//! and `check`, `call`, `bench`, `test` and `shadow` try it out, without a hub.
 
 mod bench;
 mod build;
 mod call;
+mod calls;
 mod check;
+mod dev;
 mod limits;
 mod new;
 mod packed;
@@ -37,6 +39,10 @@ pub(super) enum PluginCommand {
     Disable(NameArgs),
     /// Go back to the version before.
     Rollback(NameArgs),
+    /// Put a plugin's shadow in the place of its active version.
+    Promote(NameArgs),
+    /// Follow a plugin's calls: what each came to, what it said, fuel and time.
+    Calls(calls::CallsArgs),
     /// Show a plugin's limits, or set some of them for its next call on, in place of its sidecar's.
     Limits(limits::LimitsArgs),
     /// Make a new plugin's project.
@@ -51,8 +57,11 @@ pub(super) enum PluginCommand {
     Bench(bench::BenchArgs),
     /// Run a plugin's tests: what it makes of events, against what its `tests/*.json` expect.
     Test(test::TestArgs),
-    /// Compare a plugin file with the version that it is to replace, on recorded events: what would be different.
+    /// Compare a plugin file with the version that it is to replace, on recorded events: what would be different. Or show what a running
+    /// hub has found about a plugin and its shadow.
     Shadow(shadow::ShadowArgs),
+    /// Build a project whenever its sources change, load it into a hub, and show its calls.
+    Dev(dev::DevArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -121,6 +130,8 @@ pub(super) async fn run(
         PluginCommand::Enable(args) => steer(&client()?, "enable", args).await,
         PluginCommand::Disable(args) => steer(&client()?, "disable", args).await,
         PluginCommand::Rollback(args) => steer(&client()?, "rollback", args).await,
+        PluginCommand::Promote(args) => steer(&client()?, "promote", args).await,
+        PluginCommand::Calls(args) => calls::run(client()?, args).await,
         PluginCommand::Limits(args) => limits::run(&client()?, args).await,
         PluginCommand::New(args) => new::run(args),
         PluginCommand::Build(args) => build::run(args).await,
@@ -129,6 +140,7 @@ pub(super) async fn run(
         PluginCommand::Bench(args) => bench::run(args).await,
         PluginCommand::Test(args) => test::run(args).await,
         PluginCommand::Shadow(args) => shadow::run(client, args).await,
+        PluginCommand::Dev(args) => dev::run(client, args).await,
     }
 }
 

@@ -88,7 +88,9 @@ fn confine_to(config: &Config) -> anyhow::Result<()> {
     let plugins = &config.plugins.dir;
     make(plugins, 0o777).with_context(|| format!("cannot make the plugin directory {}", plugins.display()))?;
     let read = vec![kept_in(plugins)?];
-    let confined = confine(&config.confine, Needs { read, write, listen: config.http.listen.port() })?;
+    // A candidate is moved over the plugin's file when it is promoted.
+    let rename = vec![plugins.clone()];
+    let confined = confine(&config.confine, Needs { read, write, rename, listen: config.http.listen.port() })?;
     match confined.is_lacking() {
         true => tracing::warn!("confined: {confined}"),
         false => tracing::info!("confined: {confined}"),

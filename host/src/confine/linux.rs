@@ -58,6 +58,9 @@ fn restrict(required: bool, needs: &Needs) -> Result<RestrictionStatus, ConfineE
     for path in &needs.write {
         rules = allow(rules, path, read | writing())?;
     }
+    for path in &needs.rename {
+        rules = allow(rules, path, read | AccessFs::RemoveFile | AccessFs::MakeReg)?;
+    }
     // For port 0 Landlock means by this the ports that the system chooses from, and no other.
     rules = rules.add_rule(NetPort::new(needs.listen, AccessNet::BindTcp)).map_err(rejected)?;
     rules.restrict_self().map_err(rejected)

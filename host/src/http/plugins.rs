@@ -3,7 +3,7 @@
 use super::{App, events::body, problem::Problem};
 use crate::plugin::{
     LimitsOverride,
-    registry::{CommandError, Plugin, Status},
+    registry::{CommandError, Plugin, Status, shadow::Full},
 };
 use axum::{
     Json,
@@ -44,6 +44,17 @@ pub(super) async fn disable(State(app): State<Arc<App>>, Path(name): Path<String
 
 pub(super) async fn rollback(State(app): State<Arc<App>>, Path(name): Path<String>) -> Result<Json<Status>, Problem> {
     answer(app.plugins.rollback(&name).await)
+}
+
+pub(super) async fn promote(State(app): State<Arc<App>>, Path(name): Path<String>) -> Result<Json<Status>, Problem> {
+    answer(app.plugins.promote(&name).await)
+}
+
+/// What the comparison of a plugin with its shadow has found.
+pub(super) async fn shadow(State(app): State<Arc<App>>, Path(name): Path<String>) -> Result<Json<Full>, Problem> {
+    let plugin = app.plugins.get(&name).ok_or(CommandError::Unknown(name))?;
+    let none = || CommandError::State { name: plugin.name().clone(), expected: "a shadow", found: "none".into() };
+    Ok(Json(plugin.shadow().ok_or_else(none)?.full()))
 }
 
 /// In place of what was set before: what is not named is as the sidecar has it.

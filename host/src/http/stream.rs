@@ -34,12 +34,19 @@ pub(super) async fn follow(
         None => query.start()?,
     };
     start.check(app.bus.log())?;
-    let stream = Stream {
-        cursor: app.views.follow(query.question(&app.questions)?, start.from),
-        epoch: app.bus.log().epoch().to_string(),
-        closing: app.closing.clone(),
-        _open: Open::new(app.bus.metrics().clone()),
-    };
+    let epoch = app.bus.log().epoch().to_string();
+    Ok(respond(&app, Events { cursor: app.views.follow(query.question(&app.questions)?, start.from), epoch }))
+}
+
+/// Where a stream's records come from.
+pub(super) trait Source: Send + 'static {
+    /// The next ones; none where there are no more. Dropping the future loses nothing.
+    fn next(&mut self) -> impl Future<Output = Option<Bytes>> + Send;
+}
+
+/// An answer that goes on for as long as there are records, the client listens and the hub runs.
+pub(super) fn respond(app: &App, source: impl Source) -> Response {
+    let stream = Stream { source, closing: app.closing.clone(), _open: Open::new(app.bus.metrics().clone()) };
     // Sent before the first event, so that the client knows that it is connected.
     let hello = stream::once(async { Ok::<_, Infallible>(Bytes::from_static(b": busway\n\n")) });
     let rest = stream::unfold(stream, |mut stream| async {
@@ -50,7 +57,7 @@ pub(super) async fn follow(
         (header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream")),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
     ];
-    Ok((headers, Body::from_stream(stream::StreamExt::chain(hello, rest))).into_response())
+    (headers, Body::from_stream(stream::StreamExt::chain(hello, rest))).into_response()
 }
 
 /// `Last-Event-ID` is what our records carry, `<epoch>:<seq>`, or a bare seq.
@@ -67,9 +74,8 @@ fn after(id: &HeaderValue) -> Result<Start, Problem> {
     Ok(Start { from: Some(seq.saturating_add(1)), epoch })
 }
 
-struct Stream {
-    cursor: ViewCursor,
-    epoch: String,
+struct Stream<S> {
+    source: S,
     closing: CancellationToken,
     _open: Open,
 }
@@ -90,20 +96,30 @@ impl Drop for Open {
     }
 }
 
-impl Stream {
+impl<S: Source> Stream<S> {
     async fn next(&mut self) -> Option<Bytes> {
-        let delivery = tokio::select! {
-            () = self.closing.cancelled() => return None,
-            delivery = tokio::time::timeout(KEEP_ALIVE, self.cursor.next()) => delivery,
-        };
-        Some(match delivery {
-            Err(_) => Bytes::from_static(b": alive\n\n"),
-            Ok(None) => return None,
-            Ok(Some(Delivery::Gap(gap))) => {
+        tokio::select! {
+            () = self.closing.cancelled() => None,
+            records = tokio::time::timeout(KEEP_ALIVE, self.source.next()) => {
+                records.unwrap_or(Some(Bytes::from_static(b": alive\n\n")))
+            }
+        }
+    }
+}
+
+struct Events {
+    cursor: ViewCursor,
+    epoch: String,
+}
+
+impl Source for Events {
+    async fn next(&mut self) -> Option<Bytes> {
+        Some(match self.cursor.next().await? {
+            Delivery::Gap(gap) => {
                 let text = format!(r#"{{"missed":{},"from":{},"to":{}}}"#, gap.missed(), gap.from, gap.to);
                 Bytes::from(format!("event: lagged\ndata: {text}\n\n"))
             }
-            Ok(Some(Delivery::Events { entry, from })) => {
+            Delivery::Events { entry, from } => {
                 let frames = entry.server_sent(&self.epoch);
                 frames.bytes.slice(frames.offset_of(from)..)
             }

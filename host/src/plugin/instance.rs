@@ -434,7 +434,8 @@ fn classify(error: &wasmtime::Error, refused: Option<Refused>, started: bool, fu
 
 fn over(deadline: Duration, stderr: &str, spent: &Spent) -> Fault {
     let (all, worked, starved) = (deadline.as_millis(), spent.worked.as_millis(), spent.starved());
-    let message = format!("was not done after {all} ms, {worked} of them at work and {} behind others", starved.as_millis());
+    let message =
+        format!("was not done after {all} ms, {worked} of them at work and {} behind others", starved.as_millis());
     Fault { code: FaultCode::Deadline, message: with_stderr(message, stderr), starved }
 }
 

@@ -348,10 +348,15 @@ impl Registry {
                 out.sample("busway_plugin_done", &[("plugin", plugin.name().as_str())], done);
             }
         }
-        const SHADOWS: [(&str, &str, fn(&Shadow) -> u64); 3] = [
-            ("busway_shadow_compared_total", "Events about which a plugin and its shadow were asked.", |shadow| shadow.counts().0),
+        type Family = (&'static str, &'static str, fn(&Shadow) -> u64);
+        const SHADOWS: [Family; 3] = [
+            ("busway_shadow_compared_total", "Events about which a plugin and its shadow were asked.", |shadow| {
+                shadow.counts().0
+            }),
             ("busway_shadow_differing_total", "Of these, where the two differ.", |shadow| shadow.counts().1),
-            ("busway_shadow_missed_total", "Calls of a plugin for which its shadow was too slow.", |shadow| shadow.counts().2),
+            ("busway_shadow_missed_total", "Calls of a plugin for which its shadow was too slow.", |shadow| {
+                shadow.counts().2
+            }),
         ];
         for (family, help, value) in SHADOWS {
             out.family(family, "counter", help);

@@ -26,13 +26,13 @@ use std::{
 pub(in crate::cli) struct BuildArgs {
     /// The project: a directory with a busway.toml.
     #[arg(default_value = ".")]
-    dir: PathBuf,
+    pub(super) dir: PathBuf,
     /// The file to write; without it, NAME.wasm in the project.
     #[arg(short, long, value_name = "FILE")]
-    out: Option<PathBuf>,
+    pub(super) out: Option<PathBuf>,
     /// Show what the tools say also when all goes well.
     #[arg(short, long)]
-    verbose: bool,
+    pub(super) verbose: bool,
 }
 
 pub(super) async fn run(args: BuildArgs) -> anyhow::Result<ExitCode> {

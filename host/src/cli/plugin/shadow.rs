@@ -1,6 +1,8 @@
 //! `busway plugin shadow`: a candidate and the version that it is to replace, asked about the same events one after another. Nothing
 //! is published, each writes to a memory of its own, and where they differ is told.
 
+mod live;
+
 use super::key_value;
 use super::try_out::{self, Files, params, read, with_config};
 use crate::{
@@ -28,15 +30,16 @@ const PAGE: usize = 1_000;
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct ShadowArgs {
     /// The candidate, a .wasm file. It runs under the .toml beside it; where there is none, under that of the version it is to replace.
+    /// Without --against: the name of a plugin, of which a running hub tells what it has found about it and its shadow.
     file: PathBuf,
     /// The version that it is to replace, a .wasm file with its .toml beside it.
     #[arg(long, value_name = "FILE")]
-    against: PathBuf,
+    against: Option<PathBuf>,
     /// File with the events, JSON lines or an array, as `busway tail` and `busway journal export` write them; `-` for stdin.
-    #[arg(long, value_name = "FILE|-", conflicts_with = "from", required_unless_present = "from")]
+    #[arg(long, value_name = "FILE|-", conflicts_with = "from", requires = "against")]
     events: Option<PathBuf>,
     /// Events of the hub, from this one on to the newest.
-    #[arg(long, value_name = "SEQ", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "SEQ", value_parser = clap::value_parser!(u64).range(1..), requires = "against")]
     from: Option<u64>,
     /// Ask about so many events at most.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
@@ -57,7 +60,11 @@ pub(in crate::cli) struct ShadowArgs {
 
 /// 0: they do the same; 1: they do not.
 pub(super) async fn run(client: impl FnOnce() -> anyhow::Result<Client>, args: ShadowArgs) -> anyhow::Result<ExitCode> {
-    let mut pair = Pair::load(&args).await?;
+    let Some(against) = &args.against else { return live::run(&client()?, &args.file, args.json).await };
+    if args.events.is_none() && args.from.is_none() {
+        bail!("expected --events FILE or --from SEQ: which events the two are asked about");
+    }
+    let mut pair = Pair::load(&args, against).await?;
     let most = args.limit.unwrap_or(u64::MAX);
     match (&args.events, args.from) {
         (Some(file), _) => {
@@ -109,8 +116,8 @@ struct Pair {
 }
 
 impl Pair {
-    async fn load(args: &ShadowArgs) -> anyhow::Result<Self> {
-        let (active, candidate) = (Files::read(&args.against)?, Files::read(&args.file)?);
+    async fn load(args: &ShadowArgs, against: &Path) -> anyhow::Result<Self> {
+        let (active, candidate) = (Files::read(against)?, Files::read(&args.file)?);
         let own = args.file.with_extension("toml").exists();
         let manifest = if own { &candidate.manifest } else { &active.manifest }.clone();
         let given = args.params.as_ref().map(|params| serde_json::from_str::<Value>(params.get())).transpose()?;
@@ -120,7 +127,7 @@ impl Pair {
             let params = params(&version, given.clone())?;
             Ok(Side { version, params })
         };
-        let active = side(&active, active.manifest.clone(), &args.against).await?;
+        let active = side(&active, active.manifest.clone(), against).await?;
         let candidate = side(&candidate, manifest, &args.file).await?;
         let (one, other) = (active.version.kind(), candidate.version.kind());
         if one != other {

@@ -8,6 +8,7 @@ use crate::{
     log::{Chunk, Cursor, Step},
     plugin::{
         Kind, Name, Start, Version,
+        feed::Observed,
         registry::{Plugin, Registry},
     },
     question::Questions,
@@ -212,8 +213,11 @@ impl Lane {
     /// Puts the events that the version wants in line.
     async fn take(&mut self, chunk: &Chunk, version: &Version) {
         self.retries_next = true;
+        let shadow = self.plugin.shadow();
+        let candidate = shadow.as_ref().and_then(|shadow| shadow.version());
+        let is_of_interest = |event: &Event| version.wants(event) || candidate.is_some_and(|other| other.wants(event));
         let wanted = |event: &&Arc<Event>| {
-            version.wants(event) && !self.place.is_done(event.seq) && !self.held.contains(event.seq)
+            is_of_interest(event) && !self.place.is_done(event.seq) && !self.held.contains(event.seq)
         };
         let mut events: Vec<Arc<Event>> = chunk.events().iter().filter(wanted).cloned().collect();
         if let Some(question) = self.front(version) {
@@ -223,6 +227,11 @@ impl Lane {
             if !self.may_read(version) || self.front_generation(version) != asked {
                 return self.go_back(chunk);
             }
+        }
+        if candidate.is_some() {
+            let (wanted, others): (Vec<_>, Vec<_>) = events.into_iter().partition(|event| version.wants(event));
+            others.into_iter().for_each(|event| self.plugin.feed().tell(Observed::unasked(event)));
+            events = wanted;
         }
         if let Some(last) = events.last()
             && let Err(error) = self.place.begin(last.seq).await

@@ -3,9 +3,7 @@
 use super::{Plugin, Rejected, State};
 use crate::{
     event::EventFilter,
-    plugin::{
-        Beyond, Counts, Isolation, Kind, LastError, Limits, LimitsOverride, OrderBy, Version, registry::shadow,
-    },
+    plugin::{Beyond, Counts, Isolation, Kind, LastError, Limits, LimitsOverride, OrderBy, Version, registry::shadow},
 };
 use chrono::{DateTime, Utc};
 use serde::Serialize;

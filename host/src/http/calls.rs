@@ -1,0 +1,37 @@
+//! `/v1/plugins/{name}/calls`: what each call of a plugin came to, as server-sent events while they end.
+
+use super::{
+    App,
+    problem::Problem,
+    stream::{Source, respond},
+};
+use crate::plugin::{
+    feed::{Next, Watch},
+    registry::CommandError,
+};
+use axum::{
+    body::Bytes,
+    extract::{Path, State},
+    response::Response,
+};
+use std::sync::Arc;
+
+pub(super) async fn follow(State(app): State<Arc<App>>, Path(name): Path<String>) -> Result<Response, Problem> {
+    let plugin = app.plugins.get(&name).ok_or(CommandError::Unknown(name))?;
+    Ok(respond(&app, Calls(plugin.feed().watch())))
+}
+
+struct Calls(Watch);
+
+impl Source for Calls {
+    async fn next(&mut self) -> Option<Bytes> {
+        loop {
+            return Some(match self.0.next().await? {
+                // Only a shadow wants to know of what the active version was not asked.
+                Next::Call(call) if call.version.is_none() => continue,
+                Next::Call(call) => Bytes::from(format!("event: call\ndata: {}\n\n", call.to_json())),
+                Next::Missed(missed) => Bytes::from(format!("event: lagged\ndata: {{\"missed\":{missed}}}\n\n")),
+            });
+        }
+    }
+}
