@@ -91,7 +91,7 @@ fn files(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
             continue;
         }
         let entries = fs::read_dir(next).unwrap().map(|entry| entry.unwrap().path());
-        let tools = ["target", "node_modules", ".busway", ".venv"];
+        let tools = ["target", "node_modules", ".busway", "__pycache__", ".venv"];
         left.extend(entries.filter(|path| !tools.iter().any(|name| path.ends_with(name))));
     }
     found.sort();
