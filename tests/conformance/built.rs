@@ -26,6 +26,7 @@ fn toolchains() -> PathBuf {
 pub fn busway(dir: &Path) -> Command {
     let mut command = Command::new(BUSWAY);
     command.current_dir(dir).env("BUSWAY_TOOLCHAINS", toolchains()).env_remove("RUST_LOG");
+    command.env("XDG_CACHE_HOME", Path::new(env!("CARGO_TARGET_TMPDIR")).join("caches"));
     // One directory for all Rust projects: the SDK is built once.
     command.env("CARGO_TARGET_DIR", Path::new(env!("TARGET_DIR")).join("conformance/cargo"));
     command
