@@ -17,7 +17,7 @@ TOOLCHAIN_FILES = tests/toolchains/requirements.txt tests/toolchains/package.jso
 BUSWAY = $(TARGET)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))/busway
 export CARGO_TARGET_DIR = $(abspath $(TARGET))
 
-.PHONY: run test toolchains plugins demo demo-github torture leaks bench fuzz hub setup fmt clippy unit doc webhooks clean-plugins
+.PHONY: run test toolchains plugins demo demo-github torture leaks bench fuzz hub setup fmt clippy unit doc webhooks
 
 ## The hub with the example plugins and live demo events: open another terminal and try `make demo`, curl, or `busway tail`.
 run: plugins hub

@@ -10,7 +10,7 @@ use std::{
 /// What of the repository is packed. `sdk` stands for every SDK: `sdk`, `sdk-c`, `sdk-go` …
 const PACKED: [&str; 3] = ["wit", "plugins/sdk", "plugins/templates"];
 /// What tools leave behind.
-const LEFT: [&str; 4] = ["target", "node_modules", ".busway", "Cargo.lock"];
+const LEFT: [&str; 6] = ["target", "node_modules", ".busway", "__pycache__", ".venv", "Cargo.lock"];
 
 fn main() {
     let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR").expect("set by cargo")).join("..");

@@ -1,5 +1,7 @@
 //! `busway plugin call`, `bench`, `test` and `check`: a plugin's files tried out without a hub, as their author does.
 
+mod builds;
+
 use crate::{
     cli::{busway, lines, stderr},
     guests::guest,
@@ -8,6 +10,7 @@ use crate::{
 use serde_json::{Value, json};
 use std::{
     fs,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Output, Stdio},
 };
@@ -163,6 +166,73 @@ async fn what_cannot_be_run_as_a_test_is_named_with_its_line() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_plugin_that_does_not_load_is_no_failed_test_but_an_error_also_in_junit() {
+    let dir = project(&json!({"events": [{"type": "fixture.a"}]}));
+    fs::write(dir.path().join("handler.wasm"), wat::parse_str("(module)").unwrap()).unwrap();
+    let junit = dir.path().join("junit.xml");
+    for (place, problem) in [(path(&dir), "load.core-module"), ("nowhere", "found nothing at nowhere")] {
+        let output = plugin(&["test", place, "--junit", junit.to_str().unwrap()], "").await;
+        assert!(output.status.code() == Some(2) && stderr(&output).contains(problem), "{}", stderr(&output));
+        let xml = fs::read_to_string(&junit).unwrap();
+        assert!(xml.contains("errors=\"1\"") && xml.contains("<error message=") && xml.contains(problem), "{xml}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_the_hub_would_not_hand_over_is_told() {
+    let dir = project(&json!({"events": [{"type": "task.a"}, {"type": "fixture.a"}]}));
+    let test = async |expect: Value, code| {
+        let test =
+            json!({"events": [{"type": "task.a"}, {"type": "fixture.a"}], "expect": expect, "max_fuel": 90_000_000});
+        fs::write(dir.path().join("tests/one.json"), test.to_string()).unwrap();
+        let output = plugin(&["test", path(&dir)], "").await;
+        assert_eq!(output.status.code(), Some(code), "{}{}", stdout(&output), stderr(&output));
+        stdout(&output)
+    };
+    let said = test(json!([{"emitted": []}, {}]), 1).await;
+    let subscribed = "not asked: it subscribes to {\"event_types\":[\"fixture.*\"]";
+    assert!(said.contains("/expect/0/not_asked: event 1 (task.a): ") && said.contains(subscribed), "{said}");
+    test(json!([{"not_asked": true, "emitted": [], "kv": {"count": null}}, {"kv": {"count": 2}}]), 0).await;
+    let said = test(json!([{"not_asked": true}, {"not_asked": true}]), 1).await;
+    assert!(said.contains("/expect/1/not_asked: event 2 (fixture.a): expected true, found false"), "{said}");
+    assert!(plugin(&["test", path(&dir), "--update"], "").await.status.success());
+    let new: Value = serde_json::from_str(&tests_of(&dir, "")[0]).unwrap();
+    assert_eq!(new["expect"][0], json!({"not_asked": true}), "{new}");
+    // The operator's word goes before the plugin's.
+    fs::write(dir.path().join("handler.toml"), "[[subscriptions]]\nevent_types = [\"task.*\"]\n").unwrap();
+    test(json!([{"kv": {"count": 2}}, {"not_asked": true}]), 0).await;
+    let file = dir.path().join("handler.wasm");
+    let args = ["call", file.to_str().unwrap(), "--event", "-"];
+    for (event, is_told) in [("{\"type\": \"fixture.a\"}", true), ("{\"type\": \"task.a\"}", false)] {
+        let output = plugin(&args, event).await;
+        let told = stderr(&output).contains("warning: the hub would not call it with this event: it subscribes to {");
+        assert!(output.status.success() && told == is_told, "{event}: {}", stderr(&output));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_compiled_is_kept_for_the_next_time_where_there_is_a_place_for_it() {
+    let (dir, file) = (tempdir().unwrap(), root().join("tests/fixtures/contract-0.1/handler.wasm"));
+    let check = async |xdg: &str, home: &str| {
+        let mut command = busway();
+        command.args(["plugin", "check"]).arg(&file).env("XDG_CACHE_HOME", xdg).env("HOME", home);
+        let output = within(command.output()).await.unwrap();
+        assert!(output.status.success(), "{}", stderr(&output));
+        stderr(&output)
+    };
+    let kept = |cache: &Path| fs::read_dir(cache).map_or(0, Iterator::count);
+    let (xdg, home) = (dir.path().join("xdg"), dir.path().join("home"));
+    assert_eq!(check(xdg.to_str().unwrap(), "").await, "");
+    assert_eq!(kept(&xdg.join("busway")), 1);
+    assert_eq!(check("not/absolute", home.to_str().unwrap()).await, "");
+    assert_eq!(kept(&home.join(".cache/busway")), 1);
+    assert_eq!(check("", "").await, "");
+    fs::set_permissions(xdg.join("busway"), fs::Permissions::from_mode(0o755)).unwrap();
+    let said = check(xdg.to_str().unwrap(), "").await;
+    assert!(said.contains("going on without what was compiled before") && said.contains("of mode 700"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_call_shows_each_host_call_in_the_order_of_time_and_those_that_were_denied() {
     let file = root().join("tests/fixtures/contract-0.1/handler.wasm");
     let file = file.to_str().unwrap();
@@ -245,10 +315,14 @@ async fn a_bench_measures_fresh_and_reused_instances_in_one_run_and_counts_what_
 #[tokio::test(flavor = "multi_thread")]
 async fn a_check_says_what_a_file_is_made_for_and_what_is_wrong_with_another() {
     let output = plugin(&["check", root().join("tests/fixtures/contract-0.1/filter.wasm").to_str().unwrap()], "").await;
-    let text = stdout(&output);
-    let facts =
-        ["filter-plugin, exports busway:plugin/filter@0.1.0", "imports        busway:plugin/logging@0.1.0", "10ms"];
-    assert!(facts.iter().all(|fact| text.contains(fact)), "{text}");
+    let checked: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&checked["kind"], &checked["exports"]), (&json!("filter"), &json!("busway:plugin/filter@0.1.0")));
+    assert!(checked["imports"].as_array().unwrap().contains(&json!("busway:plugin/logging@0.1.0")), "{checked}");
+    let (needs, limits) = (&checked["needs"], &checked["limits"]);
+    for what in ["fuel", "memory"] {
+        let (needs, limit) = (needs[what].as_u64().unwrap(), limits[what].as_u64().unwrap());
+        assert!(0 < needs && needs < limit, "{checked}");
+    }
     let dir = tempdir().unwrap();
     let instance = |export: &str| format!("(component (instance $i) (export \"{export}\" (instance $i)))");
     let asks = "(component (import \"wasi:http/outgoing-handler@0.2.0\" (instance (export \"a\" (func)))) (instance $i) \

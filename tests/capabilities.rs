@@ -5,7 +5,7 @@ use crate::{
     guests::{guest, probe},
     hub::{TestHub, within},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use std::fs;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -59,13 +59,16 @@ async fn a_file_is_compared_with_another_without_a_hub() {
     let check = async |against: &str| {
         let output = within(busway().args(["plugin", "check", &new, "--against", against]).output()).await.unwrap();
         assert!(output.status.success(), "{}", stderr(&output));
-        String::from_utf8(output.stdout).unwrap()
+        serde_json::from_slice::<Value>(&output.stdout).unwrap()
     };
-    let text = check(&old).await;
-    assert!(text.contains("asks for       publish, kv, config, log"), "{text}");
-    assert!(text.contains("is granted     kv, log"), "{text}");
-    assert!(text.contains("asks for `publish`, which the operator does not grant: it runs without"), "{text}");
-    let beyond = text.lines().find(|line| line.contains("asks beyond")).unwrap();
-    assert!(beyond.contains("config") && beyond.contains("to emit \"probed.*\""), "{beyond}");
-    assert!(check(&new).await.contains("asks beyond    nothing"));
+    let checked = check(&old).await;
+    assert_eq!(checked["asked"], json!(["publish", "kv", "config", "log"]), "{checked}");
+    assert_eq!(checked["granted"], json!(["kv", "log"]), "{checked}");
+    let warning = "asks for `publish`, which the operator does not grant: it runs without";
+    assert!(checked["warnings"].as_array().unwrap().iter().any(|text| text == warning), "{checked}");
+    let beyond = &checked["asks_beyond"];
+    assert!(beyond["capabilities"].as_array().unwrap().contains(&json!("config")), "{beyond}");
+    assert!(beyond["emits"].as_array().unwrap().contains(&json!("probed.*")), "{beyond}");
+    let checked = check(&new).await;
+    assert!(checked["asks_beyond"].is_null() && checked.get("asks_beyond").is_some(), "{checked}");
 }

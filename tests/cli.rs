@@ -21,6 +21,8 @@ pub fn busway() -> Command {
     command
         .kill_on_drop(true)
         .env_remove("RUST_LOG")
+        // Not that of whoever runs the tests.
+        .env("XDG_CACHE_HOME", Path::new(env!("CARGO_TARGET_TMPDIR")).join("caches"))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
@@ -181,8 +183,9 @@ async fn a_plugin_file_is_checked_and_called_without_a_hub() {
     };
     let timer = file("task-timer.wasm", &guest("task-timer"));
     let output = within(busway().args(["plugin", "check", &timer]).output()).await.unwrap();
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success() && text.contains("handler task-timer") && text.contains("task.timed"), "{text}");
+    let checked: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&checked["kind"], &checked["name"]), (&json!("handler"), &json!("task-timer")), "{checked}");
+    assert_eq!(checked["emits"], json!(["task.timed"]), "{checked}");
 
     let event = file("event.json", br#"{"type":"task.started","data":{"task_id":"t"}}"#);
     let output = within(busway().args(["plugin", "call", &timer, "--event", &event]).output()).await.unwrap();

@@ -76,6 +76,40 @@ async fn a_filter_and_a_handler_are_not_compared() {
     let hub = TestHub::start().await;
     let dir = pair(&probe(1), &guest("urgent-only"));
     let (code, said) = shadow(&hub, dir.path(), &["--events", "-"], r#"{"type": "probe.echo"}"#).await;
-    assert_eq!(code, Some(1));
+    assert_eq!(code, Some(2));
     assert!(said.as_str().unwrap().contains("expected two of a kind, found a filter against a handler"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn filters_are_asked_about_every_event() {
+    let hub = TestHub::start().await;
+    let dir = pair(&guest("urgent-only"), &guest("urgent-only"));
+    let events = "{\"type\": \"a\"}\n{\"type\": \"b\", \"metadata\": {\"tags\": [\"urgent\"]}}";
+    let (code, report) = shadow(&hub, dir.path(), &["--events", "-"], events).await;
+    assert_eq!((code, &report["compared"], &report["unwanted"]), (Some(0), &json!(2), &json!(0)), "{report}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_nothing_was_compared_or_one_does_not_load_nobody_is_told_that_they_are_the_same() {
+    let hub = TestHub::start().await;
+    let dir = pair(&probe(1), &probe(1));
+    let (code, report) = shadow(&hub, dir.path(), &["--events", "-"], "{\"type\": \"task.created\"}").await;
+    assert_eq!((code, &report["compared"], &report["unwanted"]), (Some(2), &json!(0), &json!(1)), "{report}");
+    let (code, said) = shadow(&hub, dir.path(), &["--events", "-"], "nonsense").await;
+    assert!(code == Some(2) && said.as_str().unwrap().contains("event 1"), "{said}");
+    let (code, said) = shadow(&hub, pair(&probe(1), b"\0asm").path(), &["--events", "-"], "").await;
+    assert!(code == Some(2) && said.as_str().unwrap().contains("load."), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_hub_does_not_have_any_more_is_counted() {
+    let hub = TestHub::with(|config| config.log.buffer_size = 64.try_into().unwrap()).await;
+    for index in 0..100 {
+        hub.publish("probe.count", json!(index)).await;
+    }
+    let oldest = hub.bus().log().oldest();
+    let dir = pair(&probe(1), &probe(1));
+    let (code, report) = shadow(&hub, dir.path(), &["--from", "11"], "").await;
+    assert_eq!((code, &report["missed"]), (Some(0), &json!(oldest - 11)), "{report}");
+    assert_eq!(report["compared"].as_u64(), Some(101 - oldest), "{report}");
 }

@@ -26,6 +26,7 @@ pub fn toolchains() -> PathBuf {
 pub fn busway(dir: &Path) -> Command {
     let mut command = Command::new(BUSWAY);
     command.current_dir(dir).env("BUSWAY_TOOLCHAINS", toolchains()).env_remove("RUST_LOG");
+    command.env("XDG_CACHE_HOME", Path::new(env!("CARGO_TARGET_TMPDIR")).join("caches"));
     // One directory for all Rust projects: the SDK is built once.
     command.env("CARGO_TARGET_DIR", Path::new(env!("TARGET_DIR")).join("conformance/cargo"));
     command
@@ -91,7 +92,7 @@ fn files(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
             continue;
         }
         let entries = fs::read_dir(next).unwrap().map(|entry| entry.unwrap().path());
-        let tools = ["target", "node_modules", ".busway", ".venv"];
+        let tools = ["target", "node_modules", ".busway", "__pycache__", ".venv"];
         left.extend(entries.filter(|path| !tools.iter().any(|name| path.ends_with(name))));
     }
     found.sort();

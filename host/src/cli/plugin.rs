@@ -86,6 +86,9 @@ pub(super) struct CheckArgs {
     /// Another .wasm file, such as the version that runs now: say what this one asks for and that one does not.
     #[arg(long, value_name = "FILE")]
     pub(super) against: Option<PathBuf>,
+    /// JSON even on a terminal.
+    #[arg(long)]
+    json: bool,
 }
 
 fn key_value(text: &str) -> Result<(String, String), String> {

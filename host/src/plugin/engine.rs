@@ -253,7 +253,7 @@ impl Engine {
     }
 
     /// An operator wants it tried again: the machine may have been at fault.
-    pub(super) fn forget_refusal(&self, hash: Hash) {
+    pub fn forget_refusal(&self, hash: Hash) {
         self.refused.lock().unwrap_or_else(PoisonError::into_inner).remove(&hash);
         if let Some(disk) = &self.disk {
             disk.forget_refusal(hash);

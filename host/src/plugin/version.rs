@@ -54,6 +54,7 @@ pub struct Version {
     size: usize,
     generation: u64,
     description: Arc<Description>,
+    described: Usage,
     manifest: Manifest,
     grants: Grants,
     limits: Limits,
@@ -121,7 +122,7 @@ impl Version {
             engine: Arc::clone(engine),
             tempo: Arc::default(),
         };
-        let mut description = describe(&name, linked.clone(), context.clone()).await?;
+        let (mut description, described) = describe(&name, linked.clone(), context.clone()).await?;
         description.asked.capabilities.extend(link::imported(engine, &component));
         let (context, keep, isolation) = terms::apply(&description, &manifest, &limits, &context)?;
         Ok(Arc::new(Self {
@@ -134,6 +135,7 @@ impl Version {
             hash,
             generation,
             description: Arc::new(description),
+            described,
             manifest,
             limits,
             isolation,
@@ -303,6 +305,11 @@ impl Version {
         &self.description
     }
 
+    /// What that took, start code included.
+    pub fn described(&self) -> Usage {
+        self.described
+    }
+
     /// The operator's word.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
@@ -372,7 +379,7 @@ impl Version {
     }
 }
 
-async fn describe(name: &Name, linked: Linked, context: Context) -> Result<Description, LoadError> {
+async fn describe(name: &Name, linked: Linked, context: Context) -> Result<(Description, Usage), LoadError> {
     let budget = Budget { fuel: context.limits.fuel, deadline: context.limits.deadline };
     let slow = context.engine.slow().handle().clone();
     // Whatever its start code does, those who are at work do not notice.
@@ -380,7 +387,7 @@ async fn describe(name: &Name, linked: Linked, context: Context) -> Result<Descr
         Instances::new(linked, Arc::new(context), 0).call(Question::Describe, &budget, None).await
     });
     let ended = asking.await.map_err(engine::panicked)?;
-    let name = name.clone();
+    let (name, usage) = (name.clone(), ended.usage);
     // A schema of many patterns takes a while to compile, and nothing on the way would give the thread back.
     let checking = tokio::task::spawn_blocking(move || match ended.answer {
         Ok(Answer::Handler(said)) => Ok(Description::of_handler(&name, *said)),
@@ -391,6 +398,7 @@ async fn describe(name: &Name, linked: Linked, context: Context) -> Result<Descr
         }
     });
     let checked = checking.await.unwrap_or_else(|error| Ok(Err(error.to_string())))?;
+    let checked = checked.map(|description| (description, usage));
     checked.map_err(|problem| LoadError::Describe(format!("what it says of itself does not hold: {problem}")))
 }
 

@@ -3,10 +3,10 @@
 mod picture;
 
 use super::key_value;
-use super::try_out::{self, Change, Files, Outcome, changes, params, read, with_config};
+use super::try_out::{self, Change, Files, Outcome, changes, not_asked, params, read, with_config};
 use crate::{
     cli::event::json_flag,
-    cli::output::Output,
+    cli::output::{Output, note},
     event::{Event, NewEvent},
     plugin::{CallError, FailureKind, Transcript, Version},
 };
@@ -46,6 +46,9 @@ pub(super) async fn run(args: CallArgs) -> anyhow::Result<ExitCode> {
     let event = NewEvent::from_json(&read(&args.event)?)?.admit()?;
     let given = args.params.map(|params| serde_json::from_str(params.get())).transpose()?;
     let params = params(&version, given)?;
+    if let Some(why) = not_asked(&version, &event)? {
+        note(format_args!("warning: the hub would not call it with this event: {why}"));
+    }
     let transcript = if args.trace { Transcript::with_trace() } else { Transcript::default() };
     let outcome = try_out::call(&version, &event, args.attempt, &params, transcript).await?;
     let mut out = Output::stdout();

@@ -3,7 +3,7 @@
 use super::{
     build::glue,
     packed,
-    project::{FILE, Language, Project, World, write},
+    project::{FILE, Language, Project, World, in_dir, write},
 };
 use crate::{cli::output::print, plugin::Name};
 use anyhow::{Context, bail};
@@ -44,12 +44,12 @@ pub(super) fn run(args: NewArgs) -> anyhow::Result<ExitCode> {
     write(&dir.join(FILE), Project::stated(&name, lang, kind).as_bytes())?;
     // The editor wants the types at once.
     glue::write(&Project::read(&dir)?)?;
-    let shown = dir.display();
     print(format_args!(
-        "{shown}: a {} in {}, with a README.md on how to go on; in short:\n  {}\n  busway plugin build {shown}",
+        "{}: a {} in {}, with a README.md on how to go on; in short:\n  {}\n  busway plugin build",
+        dir.display(),
         kind.as_str(),
         lang.as_str(),
-        lang.install()
+        in_dir(&dir, lang.install())
     ))?;
     Ok(ExitCode::SUCCESS)
 }
@@ -57,7 +57,9 @@ pub(super) fn run(args: NewArgs) -> anyhow::Result<ExitCode> {
 /// Nothing of anybody's is written over.
 fn make_room(dir: &Path) -> anyhow::Result<()> {
     fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
-    let found = fs::read_dir(dir).with_context(|| format!("cannot read {}", dir.display()))?.count();
+    let entries = fs::read_dir(dir).with_context(|| format!("cannot read {}", dir.display()))?;
+    // A repository that is as new as the plugin.
+    let found = entries.filter(|entry| !entry.as_ref().is_ok_and(|entry| entry.file_name() == ".git")).count();
     if found > 0 {
         bail!("expected an empty directory or none, found {found} files in {}: give another with --dir", dir.display());
     }
@@ -101,6 +103,8 @@ mod tests {
     fn a_directory_with_files_in_it_is_left_alone() {
         let dir = tempfile::tempdir().unwrap();
         assert!(make_room(&dir.path().join("new")).is_ok());
+        fs::create_dir_all(dir.path().join("repository/.git")).unwrap();
+        assert!(make_room(&dir.path().join("repository")).is_ok());
         assert!(make_room(dir.path()).unwrap_err().to_string().contains("--dir"));
     }
 }

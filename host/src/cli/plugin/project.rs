@@ -1,10 +1,10 @@
 //! A plugin's project: a directory with a `busway.toml` that says what is to be built of it.
 
-use crate::plugin::Name;
+use crate::{cli::output::note, plugin::Name};
 use anyhow::{Context, anyhow};
 use serde::Deserialize;
 use std::{
-    fs,
+    fs::{self, File, OpenOptions, TryLockError},
     io::ErrorKind,
     path::{Path, PathBuf},
 };
@@ -119,6 +119,47 @@ impl Project {
     pub(super) fn hidden(&self) -> PathBuf {
         self.dir.join(HIDDEN)
     }
+
+    /// What the last build made, with the sidecar that it was checked under beside it; wherever else that build has put it.
+    pub(super) fn built(&self) -> PathBuf {
+        self.hidden().join("out").join(format!("{}.wasm", self.name))
+    }
+
+    /// Waits until nobody else builds the project; others wait for as long as the file is open.
+    pub(super) fn lock(&self) -> anyhow::Result<File> {
+        let file = self.hidden().join("lock");
+        let lock = || {
+            fs::create_dir_all(self.hidden())?;
+            let lock = OpenOptions::new().write(true).create(true).truncate(false).open(&file)?;
+            match lock.try_lock() {
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => {
+                    note(format_args!("waiting for another build of {}", self.dir.display()));
+                    lock.lock()?;
+                }
+                Err(TryLockError::Error(error)) => return Err(error),
+            }
+            Ok(lock)
+        };
+        lock().with_context(|| format!("cannot lock {}", file.display()))
+    }
+}
+
+/// A command for a POSIX shell that is to be run in a directory, as a person can paste it.
+pub(super) fn in_dir(dir: &Path, command: &str) -> String {
+    if dir == Path::new(".") { command.to_owned() } else { format!("cd {} && {command}", quoted(dir)) }
+}
+
+/// A path as one word of a POSIX shell.
+pub(super) fn quoted(path: &Path) -> String {
+    let path = path.display().to_string();
+    let plain = |c: char| c.is_alphanumeric() || "/._-+@%=:,".contains(c);
+    if path.chars().all(plain) && !path.starts_with('-') && !path.is_empty() {
+        return path;
+    }
+    // A path that looks like an option is not one behind `./`.
+    let here = if path.starts_with('-') { "./" } else { "" };
+    format!("'{here}{}'", path.replace('\'', "'\\''"))
 }
 
 /// Writes a file and the directories above it, unless that is what it holds already: a toolchain that looks at times then has nothing
@@ -144,6 +185,19 @@ mod tests {
         write(&dir.path().join(FILE), text.as_bytes()).unwrap();
         let project = Project::read(dir.path()).unwrap();
         assert_eq!((project.name, project.language, project.world), (name, Language::AssemblyScript, World::Filter));
+    }
+
+    #[test]
+    fn a_command_can_be_pasted_whatever_the_directory_is_called() {
+        for (dir, expected) in [
+            (".", "make"),
+            ("my-plugin", "cd my-plugin && make"),
+            ("/tmp/it's mine", "cd '/tmp/it'\\''s mine' && make"),
+            ("$(x)", "cd '$(x)' && make"),
+            ("-p", "cd './-p' && make"),
+        ] {
+            assert_eq!(in_dir(Path::new(dir), "make"), expected);
+        }
     }
 
     #[test]

@@ -4,9 +4,14 @@
 mod live;
 
 use super::key_value;
-use super::try_out::{self, Files, params, read, with_config};
+use super::try_out::{self, Files, not_asked, params, read, with_config};
 use crate::{
-    cli::{client::Client, event::json_flag, output::Output, progress},
+    cli::{
+        client::Client,
+        event::json_flag,
+        output::{Closed, Output, note},
+        progress,
+    },
     event::{Event, NewEvent},
     plugin::{
         Params, Transcript, Version,
@@ -14,7 +19,7 @@ use crate::{
     },
 };
 use anyhow::{Context, bail};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, value::RawValue};
 use std::{
     collections::BTreeMap,
@@ -27,7 +32,14 @@ use std::{
 /// Events of one request to the hub: as many as it gives.
 const PAGE: usize = 1_000;
 
+/// There was nothing to compare, or not everything could be.
+const UNUSABLE: u8 = 2;
+
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Exit codes: 0 they do the same, 1 they do not, 2 one does not load, the events cannot be read or the hub not be \
+                  reached, or neither of the two wants any of the events."
+)]
 pub(in crate::cli) struct ShadowArgs {
     /// The candidate, a .wasm file. It runs under the .toml beside it; where there is none, under that of the version it is to replace.
     /// Without --against: the name of a plugin, of which a running hub tells what it has found about it and its shadow.
@@ -58,8 +70,18 @@ pub(in crate::cli) struct ShadowArgs {
     json: bool,
 }
 
-/// 0: they do the same; 1: they do not.
 pub(super) async fn run(client: impl FnOnce() -> anyhow::Result<Client>, args: ShadowArgs) -> anyhow::Result<ExitCode> {
+    match compare(client, args).await {
+        Err(error) if !error.is::<Closed>() => {
+            note(format_args!("{error:#}"));
+            Ok(ExitCode::from(UNUSABLE))
+        }
+        ended => ended,
+    }
+}
+
+/// An error: nothing can be said of the two.
+async fn compare(client: impl FnOnce() -> anyhow::Result<Client>, args: ShadowArgs) -> anyhow::Result<ExitCode> {
     let Some(against) = &args.against else { return live::run(&client()?, &args.file, args.json).await };
     if args.events.is_none() && args.from.is_none() {
         bail!("expected --events FILE or --from SEQ: which events the two are asked about");
@@ -78,15 +100,29 @@ pub(super) async fn run(client: impl FnOnce() -> anyhow::Result<Client>, args: S
         }
         (None, from) => pair.ask_from(&client()?, from.unwrap_or(1), most).await?,
     }
-    let report = pair.comparison.report();
+    let told = Told { report: pair.comparison.report(), unwanted: pair.unwanted, missed: pair.missed };
     let mut out = Output::stdout();
     if out.is_terminal() && !args.json {
-        out.line(picture(&report, pair.unwanted)?.trim_end())?;
+        out.line(picture(&told)?.trim_end())?;
     } else {
-        out.line(serde_json::to_string_pretty(&report)?)?;
+        out.line(serde_json::to_string_pretty(&told)?)?;
     }
     out.flush()?;
-    Ok(if report.differing == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    if told.report.compared == 0 {
+        bail!("nothing was compared: neither of the two was asked about any event");
+    }
+    Ok(if told.report.differing == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What was found, and what was not looked at.
+#[derive(Serialize)]
+struct Told {
+    #[serde(flatten)]
+    report: Report,
+    /// Events that neither of them wants.
+    unwanted: u64,
+    /// Events that the hub does not have any more.
+    missed: u64,
 }
 
 struct Side {
@@ -111,8 +147,8 @@ struct Pair {
     active: Side,
     candidate: Side,
     comparison: Comparison,
-    /// Events that neither of them wants.
     unwanted: u64,
+    missed: u64,
 }
 
 impl Pair {
@@ -133,11 +169,12 @@ impl Pair {
         if one != other {
             bail!("expected two of a kind, found a {} against a {}", other.as_str(), one.as_str());
         }
-        Ok(Self { active, candidate, comparison: Comparison::default(), unwanted: 0 })
+        Ok(Self { active, candidate, comparison: Comparison::default(), unwanted: 0, missed: 0 })
     }
 
     async fn ask(&mut self, event: &Event) -> anyhow::Result<()> {
-        let [active, candidate] = [&self.active, &self.candidate].map(|side| side.version.wants(event));
+        let is_asked = |side: &Side| not_asked(&side.version, event).map(|why| why.is_none());
+        let (active, candidate) = (is_asked(&self.active)?, is_asked(&self.candidate)?);
         if !active && !candidate {
             self.unwanted += 1;
             return Ok(());
@@ -155,6 +192,12 @@ impl Pair {
             events: Vec<Box<RawValue>>,
             next: u64,
             head: u64,
+            missed: Option<Missed>,
+        }
+        #[derive(Deserialize)]
+        struct Missed {
+            from: u64,
+            to: u64,
         }
         let (mut next, mut last) = (from, None);
         let spinner = progress::spinner("compared");
@@ -163,6 +206,9 @@ impl Pair {
             let query = [("from", next.to_string()), ("limit", limit.to_string())];
             let page: Page = client.get(&["v1", "events"], &query).await?;
             let last = *last.get_or_insert(page.head);
+            if let Some(Missed { from, to }) = page.missed {
+                self.missed += (to.min(last) + 1).saturating_sub(from);
+            }
             for text in &page.events {
                 let event = recorded(text.get())?;
                 if event.seq > last {
@@ -213,12 +259,16 @@ fn events(text: &str) -> anyhow::Result<Vec<Event>> {
     texts.into_iter().enumerate().map(read).collect()
 }
 
-fn picture(report: &Report, unwanted: u64) -> Result<String, std::fmt::Error> {
+fn picture(told: &Told) -> Result<String, std::fmt::Error> {
     let mut out = String::new();
+    let Told { report, unwanted, missed } = told;
     let Report { compared, differing, percent, .. } = report;
     writeln!(out, "compared   {compared} events; {differing} differ, {percent} %")?;
-    if unwanted > 0 {
+    if *unwanted > 0 {
         writeln!(out, "           {unwanted} more that neither wants")?;
+    }
+    if *missed > 0 {
+        writeln!(out, "           {missed} more that the hub does not have any more")?;
     }
     if *differing > 0 {
         writeln!(out, "differ in  {}", counts(&report.differing_by))?;
@@ -247,4 +297,18 @@ fn picture(report: &Report, unwanted: u64) -> Result<String, std::fmt::Error> {
 
 fn counts(counts: &BTreeMap<&'static str, u64>) -> String {
     counts.iter().map(|(name, count)| format!("{name} {count}")).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_not_looked_at_is_shown() {
+        let told = |unwanted, missed| Told { report: Comparison::default().report(), unwanted, missed };
+        let text = picture(&told(3, 7)).unwrap();
+        assert!(text.contains("\n           3 more that neither wants\n"), "{text}");
+        assert!(text.contains("\n           7 more that the hub does not have any more\n"), "{text}");
+        assert!(!picture(&told(0, 0)).unwrap().contains("more that"));
+    }
 }

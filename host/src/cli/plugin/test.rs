@@ -13,8 +13,8 @@ mod report;
 mod update;
 
 use super::try_out::Files;
-use crate::cli::output::{Output, note};
-use anyhow::Context;
+use crate::cli::output::{Closed, Output, note};
+use anyhow::{Context, bail};
 use case::Case;
 use check::Checked;
 use report::{Report, Verdict};
@@ -24,12 +24,13 @@ use std::{
     time::Instant,
 };
 
-/// There was nothing to run, or a test's file does not hold.
+/// There was nothing to run, the plugin does not load, or a test's file does not hold.
 const UNUSABLE: u8 = 2;
 
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Exit codes: 0 all passed, 1 a test failed, 2 no plugin, no tests, or a test's file does not hold."
+    after_help = "Exit codes: 0 all passed, 1 a test failed, 2 no plugin, one that does not load, no tests, or a test's file does \
+                  not hold."
 )]
 pub(in crate::cli) struct TestArgs {
     /// The plugin's project, or its .wasm file.
@@ -50,13 +51,32 @@ pub(in crate::cli) struct TestArgs {
 }
 
 pub(super) async fn run(args: TestArgs) -> anyhow::Result<ExitCode> {
-    let project = match project::find(&args.place) {
-        Ok(project) => project,
-        Err(problem) => {
-            note(problem);
-            return Ok(ExitCode::from(UNUSABLE));
+    let began = Instant::now();
+    match run_all(&args).await {
+        Err(error) if !error.is::<Closed>() => {
+            let problem = format!("{error:#}");
+            note(&problem);
+            if let Some(file) = &args.junit {
+                junit::write(file, &name_of(&args.place), &[Report::refused(&args.place, problem, began.elapsed())])?;
+            }
+            Ok(ExitCode::from(UNUSABLE))
         }
-    };
+        ended => ended,
+    }
+}
+
+/// Of what is not loaded.
+fn name_of(place: &Path) -> String {
+    let whole = place.canonicalize().unwrap_or_else(|_| place.to_owned());
+    whole.file_stem().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// An error: nothing can be said of the plugin.
+async fn run_all(args: &TestArgs) -> anyhow::Result<ExitCode> {
+    let project = project::find(&args.place).map_err(anyhow::Error::msg)?;
+    if let Some(newer) = &project.newer {
+        note(format_args!("testing the last build, which is older than {}: build it again", newer.display()));
+    }
     let files = Files::read(&project.wasm)?;
     // Told once here, and not by each test.
     files.load(files.manifest.clone(), &[]).await.with_context(|| project.wasm.display().to_string())?;
@@ -65,14 +85,13 @@ pub(super) async fn run(args: TestArgs) -> anyhow::Result<ExitCode> {
     for path in &project.tests {
         let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
         let shown = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let Some(report) = one(&files, path, &shown, &text, &args).await? else { continue };
+        let Some(report) = one(&files, path, &shown, &text, args).await? else { continue };
         out.line(if args.json { report.json().to_string() } else { report.text(out.colour()) })?;
         out.flush()?;
         reports.push(report);
     }
     if reports.is_empty() {
-        note(format_args!("expected a test that contains {:?}, found none", args.filter.unwrap_or_default()));
-        return Ok(ExitCode::from(UNUSABLE));
+        bail!("expected a test that contains {:?}, found none", args.filter.as_deref().unwrap_or_default());
     }
     out.line(if args.json {
         report::summary_json(&reports).to_string()
@@ -81,8 +100,7 @@ pub(super) async fn run(args: TestArgs) -> anyhow::Result<ExitCode> {
     })?;
     out.flush()?;
     if let Some(file) = &args.junit {
-        let xml = junit::document(files.name().as_str(), &reports);
-        std::fs::write(file, xml).with_context(|| format!("cannot write {}", file.display()))?;
+        junit::write(file, files.name().as_str(), &reports)?;
     }
     let any = |is: fn(&Verdict) -> bool| reports.iter().any(|report| is(&report.verdict));
     Ok(

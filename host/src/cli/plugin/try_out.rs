@@ -2,20 +2,22 @@
 //! version, with all that came of it.
 
 use crate::{
+    cli::output::note,
     event::Event,
     kv::{Namespace, Quota, Store},
     plugin::{
-        Asked, CallError, Compiler, Engine, EngineConfig, Kind, Manifest, Name, Params, Source, Stats, Transcript,
-        Version,
+        Asked, CallError, Compiler, Engine, EngineConfig, EngineError, Hash, Kind, Manifest, Name, Params, Source,
+        Stats, Transcript, Version,
     },
 };
 use anyhow::{Context, anyhow};
 use serde_json::Value;
 use std::{
     collections::{BTreeMap, BTreeSet},
+    env,
     io::ErrorKind,
     io::Read,
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
@@ -32,7 +34,11 @@ impl Files {
     /// Reads `file` and the `.toml` beside it.
     pub(super) fn read(file: &Path) -> anyhow::Result<Self> {
         let stem = file.file_stem().unwrap_or_default().to_string_lossy();
-        let name: Name = stem.parse()?;
+        Self::read_as(file, stem.parse()?)
+    }
+
+    /// The same, of files that are to be called otherwise.
+    pub(super) fn read_as(file: &Path, name: Name) -> anyhow::Result<Self> {
         let bytes = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
         let beside = file.with_extension("toml");
         let text = match std::fs::read_to_string(&beside) {
@@ -41,7 +47,9 @@ impl Files {
             Err(error) => return Err(anyhow!(error).context(format!("cannot read {}", beside.display()))),
         };
         let manifest = Manifest::parse(&text).map_err(|error| anyhow!("{}: {error}", beside.display()))?;
-        let engine = Engine::new(EngineConfig { compiler: Compiler::this_program(), ..EngineConfig::default() })?;
+        let engine = engine(cache_dir())?;
+        // Whoever asks again wants it tried again: the machine may have been at fault.
+        engine.forget_refusal(Hash::of(&bytes));
         Ok(Self { engine, name, bytes: bytes.into(), manifest })
     }
 
@@ -74,6 +82,25 @@ impl Files {
         };
         Version::load(&self.engine, source).await.map_err(|error| anyhow!("{}: {error}", error.code()))
     }
+}
+
+/// With a compile cache, if it can be used: a large file takes a minute to compile.
+fn engine(cache: Option<PathBuf>) -> Result<Arc<Engine>, EngineError> {
+    let config = EngineConfig { compiler: Compiler::this_program(), cache, ..EngineConfig::default() };
+    match Engine::new(config.clone()) {
+        Err(error @ EngineError::Cache { .. }) => {
+            note(format_args!("going on without what was compiled before: {error}"));
+            Engine::new(EngineConfig { cache: None, ..config })
+        }
+        engine => engine,
+    }
+}
+
+/// The user's own, by the XDG Base Directory Specification: a path that is not absolute is as good as none.
+fn cache_dir() -> Option<PathBuf> {
+    let dir = |name: &str| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let caches = dir("XDG_CACHE_HOME").or_else(|| dir("HOME").map(|home| home.join(".cache")))?;
+    Some(caches.join("busway"))
 }
 
 /// `manifest` with settings from the command line in place of its own. What is JSON is taken as such, so that a schema which asks
@@ -129,7 +156,8 @@ pub(super) async fn call(
     Ok(Outcome { verdict, emitted, error, before, after: memory(version.namespace())?, transcript })
 }
 
-fn memory(namespace: &Arc<Namespace>) -> anyhow::Result<Memory> {
+/// What a namespace holds now.
+pub(super) fn memory(namespace: &Arc<Namespace>) -> anyhow::Result<Memory> {
     let mut transaction = namespace.begin();
     let mut all = Memory::new();
     for key in transaction.keys("", None) {
@@ -148,6 +176,22 @@ pub(super) fn changes<'a>(before: &'a Memory, after: &'a Memory) -> Vec<Change<'
     let value = |memory: &'a Memory, key: &str| memory.get(key).map(String::as_str);
     let change = |key| (key, value(before, key), value(after, key));
     keys.into_iter().map(change).filter(|(_, before, after)| before != after).collect()
+}
+
+/// Why the hub would not call the version with the event; none, if it would. A filter is asked about whatever others want to know.
+pub(super) fn not_asked(version: &Version, event: &Event) -> anyhow::Result<Option<String>> {
+    if version.kind() == Kind::Filter || version.wants(event) {
+        return Ok(None);
+    }
+    let filters = version.subscriptions();
+    if filters.iter().any(|filter| filter.matches(event)) {
+        return Ok(Some("no plugin is told of its own faults".into()));
+    }
+    let filters = filters.iter().map(serde_json::to_string).collect::<Result<Vec<_>, _>>()?;
+    Ok(Some(match &filters[..] {
+        [] => "it subscribes to nothing".into(),
+        filters => format!("it subscribes to {}", filters.join(", ")),
+    }))
 }
 
 /// The parameters for a filter, checked; a handler takes none.

@@ -48,6 +48,7 @@ impl Version {
             size: self.size,
             generation,
             description: Arc::clone(&self.description),
+            described: self.described,
             manifest,
             limits,
             isolation,
@@ -74,7 +75,7 @@ impl Version {
             engine: Arc::clone(engine),
             tempo: Arc::default(),
         };
-        let mut asked = super::describe(&name, linked, context).await?.asked;
+        let mut asked = super::describe(&name, linked, context).await?.0.asked;
         asked.capabilities.extend(super::link::imported(engine, &component));
         Ok(asked)
     }

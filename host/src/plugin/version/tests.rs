@@ -217,6 +217,15 @@ async fn log_lines_and_usage_are_shown() {
     version.handle_with(&event(), 1, Some(&mut transcript)).await.unwrap();
     let line = LogLine { level: crate::plugin::Level::Warn, message: "test text".into() };
     assert_eq!(transcript.lines, [line]);
+    let described = version.described();
+    assert!(described.fuel > 0 && described.memory >= 2 << 16, "{described:?}");
+    let slow = Guest {
+        start: "(local $i i32) (loop $l (br_if $l (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 1))) (i32.const 1000))))",
+        ..Guest::handler(OK)
+    };
+    let slow = slow.load().await.unwrap();
+    assert!(slow.described().fuel > described.fuel + 1_000, "start code is part of it: {:?}", slow.described());
+    assert_eq!(slow.under(Manifest::default(), 2).unwrap().described(), slow.described());
     fault(handle("unreachable").await, FaultCode::Trap, "");
     let counts = version.stats.counts();
     assert_eq!((counts.calls, counts.ok), (1, 1));

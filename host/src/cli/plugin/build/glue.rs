@@ -1,5 +1,6 @@
 //! What stands between a plugin and the contract: SDK, bindings and WIT, written into the project's hidden directory. All of it
-//! is made anew by every build, so a project can leave it out of version control.
+//! is made anew by every build, and what an earlier one wrote and this one does not is removed: a project can leave it out of version
+//! control, and a change of its kind, or of this program, leaves nothing behind that would be compiled.
 
 use super::{
     super::{
@@ -8,25 +9,60 @@ use super::{
     },
     bindings,
 };
-use std::path::Path;
+use anyhow::Context;
+use std::{
+    collections::BTreeSet,
+    fs, io,
+    path::{Path, PathBuf},
+};
 
 /// Writes what the project's language needs.
 pub(in super::super) fn write(project: &Project) -> anyhow::Result<()> {
     let hidden = project.hidden();
-    for (path, text) in packed::below("wit") {
-        write_file(&hidden.join("wit").join(path), text.as_bytes())?;
-    }
-    let sdk = hidden.join("sdk");
-    for folder in folders(project.language) {
-        copy(&format!("plugins/{folder}"), project.world, &sdk)?;
-    }
+    let contract = packed::below("wit").map(|(path, text)| (path.into(), text.into()));
+    fill(&hidden.join("wit"), contract.collect())?;
+    fill(&hidden.join("sdk"), sdk(project)?)
+}
+
+/// Path and content.
+type Files = Vec<(PathBuf, Vec<u8>)>;
+
+fn sdk(project: &Project) -> anyhow::Result<Files> {
+    let mut files: Files =
+        folders(project.language).iter().flat_map(|sdk| of_sdk(&format!("plugins/{sdk}"), project.world)).collect();
     let generated = match project.language {
         Language::C | Language::Cpp | Language::Zig => bindings::c(project.world)?,
         Language::Go => bindings::go(project.world)?,
         _ => Vec::new(),
     };
-    for (path, bytes) in generated {
-        write_file(&sdk.join(path), &bytes)?;
+    files.extend(generated.into_iter().map(|(path, bytes)| (path.into(), bytes)));
+    Ok(files)
+}
+
+/// Makes a directory hold these files and no others.
+fn fill(dir: &Path, files: Files) -> anyhow::Result<()> {
+    for (path, bytes) in &files {
+        write_file(&dir.join(path), bytes)?;
+    }
+    // Behind a link is what somebody else keeps.
+    if fs::symlink_metadata(dir).is_ok_and(|found| found.is_dir()) {
+        let kept = files.iter().flat_map(|(path, _)| path.ancestors()).map(|path| dir.join(path)).collect();
+        remove_others(dir, &kept).with_context(|| format!("cannot remove what is left over in {}", dir.display()))?;
+    }
+    Ok(())
+}
+
+/// Removes what is not among `kept`, files and the directories above them; a link, but nothing behind it.
+fn remove_others(dir: &Path, kept: &BTreeSet<PathBuf>) -> io::Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        let path = entry.path();
+        match (kept.contains(&path), entry.file_type()?.is_dir()) {
+            (true, true) => remove_others(&path, kept)?,
+            (true, false) => {}
+            (false, true) => fs::remove_dir_all(path)?,
+            (false, false) => fs::remove_file(path)?,
+        }
     }
     Ok(())
 }
@@ -45,14 +81,15 @@ fn folders(language: Language) -> &'static [&'static str] {
 }
 
 /// An SDK, and of its folders `handler` and `filter` what is in the one that is wanted.
-fn copy(sdk: &str, world: World, to: &Path) -> anyhow::Result<()> {
+fn of_sdk(sdk: &str, world: World) -> Files {
     let other = if world == World::Handler { "filter/" } else { "handler/" };
-    for (path, text) in packed::below(sdk).filter(|(path, _)| !path.starts_with(other)) {
+    let wanted = packed::below(sdk).filter(|(path, _)| !path.starts_with(other));
+    let files = wanted.map(|(path, text)| {
         let path = path.strip_prefix(world.as_str()).and_then(|path| path.strip_prefix('/')).unwrap_or(path);
         let text = if sdk == "plugins/sdk" { away_from_home(path, text) } else { text.to_owned() };
-        write_file(&to.join(path), text.as_bytes())?;
-    }
-    Ok(())
+        (path.into(), text.into_bytes())
+    });
+    files.collect()
 }
 
 /// The Rust SDK is part of this repository's workspace, and reads its contract; in a project it is on its own.
@@ -76,6 +113,39 @@ fn away_from_home(path: &str, text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plugin::Name;
+
+    #[test]
+    fn what_another_kind_needed_goes_and_what_is_behind_a_link_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let name: Name = "a".parse().unwrap();
+        let project =
+            |world| Project { dir: dir.path().into(), name: name.clone(), language: Language::Go, world, target: None };
+        let all = || {
+            let (mut files, mut left) = (BTreeSet::new(), vec![dir.path().join(".busway")]);
+            while let Some(next) = left.pop() {
+                match fs::symlink_metadata(&next).unwrap().is_dir() {
+                    true => left.extend(fs::read_dir(next).unwrap().map(|entry| entry.unwrap().path())),
+                    false => drop(files.insert(next)),
+                }
+            }
+            files
+        };
+        write(&project(World::Filter)).unwrap();
+        let filter = all();
+        write(&project(World::Handler)).unwrap();
+        assert_ne!(all(), filter);
+        let (own, sdk) = (dir.path().join("mine"), dir.path().join(".busway/sdk"));
+        fs::create_dir(&own).unwrap();
+        fs::write(own.join("file"), "").unwrap();
+        std::os::unix::fs::symlink(&own, sdk.join("linked")).unwrap();
+        fs::create_dir_all(sdk.join("older/deeper")).unwrap();
+        fs::write(sdk.join("older/deeper/file.go"), "").unwrap();
+        fs::write(dir.path().join(".busway/other"), "").unwrap();
+        write(&project(World::Filter)).unwrap();
+        assert!(own.join("file").exists() && dir.path().join(".busway/other").exists() && !sdk.join("older").exists());
+        assert_eq!(all().len(), filter.len() + 1, "and that which is none of the SDK's");
+    }
 
     #[test]
     fn the_rust_sdk_inherits_nothing_from_a_workspace() {

@@ -1,13 +1,14 @@
 //! How each language's toolchain is run: from the project and its glue to a core module or a component.
 
 use super::{
-    super::project::{Language, Project, World},
+    super::project::{Language, Project, World, in_dir},
     tools::Tools,
 };
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use serde_json::Value;
 use std::{
     fs,
+    io::ErrorKind,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -40,6 +41,13 @@ pub(super) fn run(project: &Project, verbose: bool) -> anyhow::Result<Vec<u8>> {
         sdk: project.hidden().join("sdk"),
         out: project.hidden().join("built.wasm"),
     };
+    // Also a tool that ends well without a word has to have written it.
+    match fs::remove_file(&job.out) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            return Err(anyhow!(error).context(format!("cannot remove {}", job.out.display())));
+        }
+        _ => {}
+    }
     let file = match project.language {
         Language::Rust => job.rust()?,
         Language::C => job.c("c", "cc", &[])?,
@@ -51,7 +59,14 @@ pub(super) fn run(project: &Project, verbose: bool) -> anyhow::Result<Vec<u8>> {
         Language::Go => job.go()?,
         Language::AssemblyScript => job.assemblyscript()?,
     };
-    fs::read(&file).with_context(|| format!("cannot read what was built, {}", file.display()))
+    fs::read(&file).map_err(|error| match error.kind() {
+        ErrorKind::NotFound => anyhow!(
+            "expected the {} toolchain to write {}, found no such file, though its tools ended well",
+            project.language.as_str(),
+            file.display()
+        ),
+        _ => anyhow!(error).context(format!("cannot read what was built, {}", file.display())),
+    })
 }
 
 struct Job<'a> {
@@ -64,7 +79,8 @@ struct Job<'a> {
 impl Job<'_> {
     /// A tool of the language, to be run in the project's directory.
     fn tool(&self, names: &[&str]) -> anyhow::Result<Command> {
-        let mut command = self.tools.command(names, self.project.language.install())?;
+        let install = in_dir(&self.project.dir, self.project.language.install());
+        let mut command = self.tools.command(names, &install)?;
         command.current_dir(&self.project.dir);
         Ok(command)
     }
@@ -191,6 +207,8 @@ impl Job<'_> {
         let mut go = self.tool(&["go"])?;
         // Nothing is fetched that the author has not fetched; and the bindings reach into the runtime, which has to be allowed.
         go.envs([("GOOS", "wasip1"), ("GOARCH", "wasm"), ("GOTOOLCHAIN", "local"), ("GOFLAGS", "-mod=mod")]);
+        // `none`: also of the modules that the author keeps private. A workspace around it is about other modules.
+        go.envs([("GOPROXY", "off"), ("GONOPROXY", "none"), ("GOWORK", "off")]);
         go.args([
             "build",
             "-trimpath",

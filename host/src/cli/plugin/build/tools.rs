@@ -3,7 +3,6 @@
 use anyhow::{Context, bail};
 use std::{
     env,
-    ffi::OsString,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -12,6 +11,7 @@ use std::{
 const SHARED: &str = "BUSWAY_TOOLCHAINS";
 
 pub(super) struct Tools {
+    project: PathBuf,
     /// The project's own first, then the shared ones, then `PATH`.
     places: Vec<PathBuf>,
     verbose: bool,
@@ -24,7 +24,7 @@ impl Tools {
             places.extend([shared.join("venv/bin"), shared.join("npm/node_modules/.bin")]);
         }
         places.extend(env::split_paths(&env::var_os("PATH").unwrap_or_default()));
-        Self { places, verbose }
+        Self { project: project.to_owned(), places, verbose }
     }
 
     /// The first tool with one of the names.
@@ -35,14 +35,19 @@ impl Tools {
     /// A command for the tool, which finds its own tools in the same places.
     pub(super) fn command(&self, names: &[&str], install: &str) -> anyhow::Result<Command> {
         let Some(tool) = self.find(names) else {
-            let places = format!("in node_modules/.bin, .venv/bin, ${SHARED} and $PATH");
+            let project = self.project.display();
             bail!(
-                "expected the tool `{}`, found it nowhere ({places}); install it with:\n  {install}",
+                "expected the tool `{}`, found it nowhere (in node_modules/.bin and .venv/bin of {project}, in ${SHARED} and in \
+                 $PATH); install it with:\n  {install}",
                 names.join("` or `")
             );
         };
         let mut command = Command::new(tool);
-        command.env("PATH", env::join_paths(&self.places).unwrap_or_else(|_| OsString::new()));
+        let path = env::join_paths(&self.places).with_context(|| {
+            let project = self.project.display();
+            format!("expected a project at a path without `:`, which separates the places in PATH, found {project}")
+        })?;
+        command.env("PATH", path);
         Ok(command)
     }
 
@@ -71,5 +76,22 @@ impl Tools {
         command.arg(file);
         self.run(command)?;
         Ok(file.to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn a_project_that_cannot_stand_in_path_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let project = dir.path().join("a:b");
+        let bin = project.join(".venv/bin");
+        fs::create_dir_all(&bin).unwrap();
+        fs::write(bin.join("a-tool"), "").unwrap();
+        let error = Tools::of(&project, false).command(&["a-tool"], "").unwrap_err().to_string();
+        assert!(error.contains("a path without `:`") && error.contains("a:b"), "{error}");
     }
 }

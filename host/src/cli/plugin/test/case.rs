@@ -67,6 +67,7 @@ struct Known {
     logs: Option<Vec<Value>>,
     failure: Option<Failure>,
     fault: Option<String>,
+    not_asked: Option<bool>,
     kv: Option<Map<String, Value>>,
 }
 

@@ -1,9 +1,9 @@
 //! Runs a test, and says where what came of it is not what was expected.
 
 use super::case::{Case, Expectation};
-use super::compare::{against, aligned, first};
+use super::compare::{against, aligned, first, goes_without_saying};
 use super::diff;
-use crate::cli::plugin::try_out::{self, Files, Outcome, changes, params};
+use crate::cli::plugin::try_out::{self, Files, Memory, Outcome, changes, memory, not_asked, params};
 use crate::event::Event;
 use crate::plugin::{CallError, FailureKind, Kind, Transcript, Usage};
 use serde_json::{Map, Value, json};
@@ -24,6 +24,8 @@ pub(super) struct Call {
     pub(super) is_filter: bool,
     /// Why it has no effects.
     error: Option<String>,
+    /// Why there was no call.
+    not_asked: Option<String>,
 }
 
 /// Where a call is not as it was expected.
@@ -42,8 +44,12 @@ pub(super) async fn run(files: &Files, case: &Case<'_>) -> anyhow::Result<Checke
     let params = params(&version, case.params.clone())?;
     let (mut calls, mut differences) = (Vec::new(), Vec::new());
     for (index, (event, expected)) in case.events.iter().zip(&case.expect).enumerate() {
-        let outcome = try_out::call(&version, event, 1, &params, Transcript::default()).await?;
-        let call = Call::of(&outcome, version.kind())?;
+        let call = if let Some(why) = not_asked(&version, event)? {
+            Call::not_made(why, &memory(version.namespace())?)
+        } else {
+            let outcome = try_out::call(&version, event, 1, &params, Transcript::default()).await?;
+            Call::of(&outcome, version.kind())?
+        };
         differences.extend(unlike(index, event, expected, &call));
         differences.extend(over(index, case, &call.usage));
         calls.push(call);
@@ -76,13 +82,30 @@ impl Call {
             ("verdict".to_owned(), outcome.verdict.into()),
             ("failure".to_owned(), failure),
             ("fault".to_owned(), fault),
+            ("not_asked".to_owned(), false.into()),
             ("logs".to_owned(), serde_json::to_value(&outcome.transcript.lines)?),
             ("kv".to_owned(), json!(outcome.after)),
         ]);
         let error = outcome.error.as_ref().map(ToString::to_string);
         let changed = changes(&outcome.before, &outcome.after);
         let changed = changed.into_iter().map(|(key, _, after)| (key.to_owned(), after.into())).collect();
-        Ok(Self { found, changed, usage: outcome.transcript.usage, is_filter, error })
+        Ok(Self { found, changed, usage: outcome.transcript.usage, is_filter, error, not_asked: None })
+    }
+
+    /// A handler's that the hub would not make.
+    fn not_made(why: String, kept: &Memory) -> Self {
+        let found = [
+            ("emitted", json!([])),
+            ("verdict", Value::Null),
+            ("failure", Value::Null),
+            ("fault", Value::Null),
+            ("not_asked", true.into()),
+            ("logs", json!([])),
+            ("kv", json!(kept)),
+        ];
+        let found = found.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+        let (changed, usage) = (Map::new(), Usage::default());
+        Self { found, changed, usage, is_filter: false, error: None, not_asked: Some(why) }
     }
 }
 
@@ -90,7 +113,7 @@ impl Call {
 impl Call {
     /// One of which only the answer is known.
     pub(super) fn of_found(found: Expectation) -> Self {
-        Self { found, changed: Map::new(), usage: Usage::default(), is_filter: false, error: None }
+        Self { found, changed: Map::new(), usage: Usage::default(), is_filter: false, error: None, not_asked: None }
     }
 }
 
@@ -109,6 +132,11 @@ fn emitted(event: &Event) -> serde_json::Result<Value> {
 }
 
 fn unlike(index: usize, event: &Event, expected: &Expectation, call: &Call) -> Option<Unlike> {
+    let is_expected = expected.get("not_asked") == Some(&Value::Bool(true));
+    if let Some(why) = call.not_asked.as_ref().filter(|_| !is_expected) {
+        let problem = format!("event {} ({}): not asked: {why}", index + 1, event.event_type);
+        return Some(Unlike { pointer: format!("/expect/{index}/not_asked"), problem, diff: Vec::new() });
+    }
     let (expected, found) = aligned(expected, &call.found);
     let difference = first(&expected, &found, &format!("/expect/{index}"))?;
     let why = call.error.as_ref().map(|error| format!(" ({error})")).unwrap_or_default();
@@ -123,10 +151,9 @@ fn unlike(index: usize, event: &Event, expected: &Expectation, call: &Call) -> O
     Some(Unlike { pointer: difference.pointer, problem, diff: diff::of(&without_none(expected), &without_none(shown)) })
 }
 
-/// Without what goes without saying: that there is no failure and no fault.
 fn without_none(mut value: Value) -> Value {
     if let Some(members) = value.as_object_mut() {
-        members.retain(|key, value| !(value.is_null() && (key == "failure" || key == "fault")));
+        members.retain(|key, value| !goes_without_saying(key, value));
     }
     value
 }

@@ -70,7 +70,7 @@ pub(super) fn against(expected: &Value, found: &Value) -> Value {
 }
 
 /// Both in a form in which they can be compared: a log line that is expected as a text is its message; what is kept under a key is
-/// text, or the JSON in it where that is what is expected; and a call that is not expected to fail must not.
+/// text, or the JSON in it where that is what is expected; and where nothing else is expected, a call is made and does not fail.
 pub(super) fn aligned(expected: &Expectation, found: &Expectation) -> (Value, Value) {
     let (mut expected, mut found) = (expected.clone(), found.clone());
     for line in expected.get_mut("logs").and_then(Value::as_array_mut).into_iter().flatten() {
@@ -86,10 +86,16 @@ pub(super) fn aligned(expected: &Expectation, found: &Expectation) -> (Value, Va
         });
         found.insert("kv".into(), values.collect::<Map<_, _>>().into());
     }
-    for key in ["failure", "fault"] {
-        expected.entry(key).or_insert_with(Value::default);
+    for (key, usual) in [("failure", Value::Null), ("fault", Value::Null), ("not_asked", Value::Bool(false))] {
+        found.entry(key).or_insert_with(|| usual.clone());
+        expected.entry(key).or_insert(usual);
     }
     (expected.into(), found.into())
+}
+
+/// What is so unless something else is expected: that the call is made, and does not fail.
+pub(super) fn goes_without_saying(key: &str, value: &Value) -> bool {
+    matches!((key, value), ("failure" | "fault", Value::Null) | ("not_asked", Value::Bool(false)))
 }
 
 /// The JSON in a text, if it is such.
@@ -162,5 +168,7 @@ mod tests {
         let trapped = object(json!({"failure": null, "fault": "trap"}));
         let (expected, found) = aligned(&Expectation::new(), &trapped);
         assert_eq!(first(&expected, &found, "").unwrap().pointer, "/fault", "nobody has to say that nothing may trap");
+        let difference = aligned(&object(json!({"not_asked": true})), &object(json!({"not_asked": false})));
+        assert_eq!(first(&difference.0, &difference.1, "").unwrap().pointer, "/not_asked");
     }
 }

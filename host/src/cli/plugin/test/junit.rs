@@ -1,9 +1,15 @@
-//! JUnit XML, the form of it that all CI systems read. Pure.
+//! JUnit XML, the form of it that all CI systems read.
 
 use super::report::{Report, Verdict};
-use std::fmt::Write;
+use anyhow::Context;
+use std::{fmt::Write, path::Path};
 
-pub(super) fn document(plugin: &str, reports: &[Report]) -> String {
+/// Writes the file.
+pub(super) fn write(file: &Path, plugin: &str, reports: &[Report]) -> anyhow::Result<()> {
+    std::fs::write(file, document(plugin, reports)).with_context(|| format!("cannot write {}", file.display()))
+}
+
+fn document(plugin: &str, reports: &[Report]) -> String {
     let count = |is: fn(&Verdict) -> bool| reports.iter().filter(|report| is(&report.verdict)).count();
     let failures = count(|verdict| matches!(verdict, Verdict::Failed(_)));
     let errors = count(|verdict| matches!(verdict, Verdict::Refused(_)));

@@ -5,7 +5,7 @@ use super::diff;
 use crate::cli::render::{grouped, harmless};
 use clap::builder::styling::{AnsiColor, Style};
 use serde_json::{Value, json};
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 /// What came of one file.
 pub(super) struct Report {
@@ -45,6 +45,12 @@ impl Verdict {
 }
 
 impl Report {
+    /// Of what could not be run at all.
+    pub(super) fn refused(place: &Path, problem: String, time: Duration) -> Self {
+        let (file, verdict) = (place.display().to_string(), Verdict::Refused(problem));
+        Self { file, description: String::new(), verdict, calls: Vec::new(), time }
+    }
+
     /// Most that any call used: fuel, and bytes of memory.
     fn most(&self) -> (u64, usize) {
         let most = |of: fn(&Call) -> u64| self.calls.iter().map(of).max().unwrap_or(0);

@@ -5,14 +5,14 @@
 
 use super::case::{Case, Expectation};
 use super::check::Call;
-use super::compare::{against, aligned};
+use super::compare::{against, aligned, goes_without_saying};
 use serde_json::{Map, Value};
 
 /// Keys in the order in which they are written.
-const KEYS: [&str; 6] = ["emitted", "verdict", "failure", "fault", "logs", "kv"];
+const KEYS: [&str; 7] = ["emitted", "verdict", "failure", "fault", "not_asked", "logs", "kv"];
 
-/// There is none, unless it is said.
-const FAILED: [&str; 2] = ["failure", "fault"];
+/// What stands in the place of an answer.
+const INSTEAD: [&str; 3] = ["failure", "fault", "not_asked"];
 
 /// The file's new text, after two runs.
 pub(super) fn rewrite(text: &str, case: &Case<'_>, calls: &[Call], again: &[Call]) -> String {
@@ -58,9 +58,9 @@ fn renewed(old: &Expectation, call: &Call, again: &Call) -> Expectation {
     let mut new = Expectation::new();
     for (key, old) in expected.as_object().into_iter().flatten() {
         let (found, second) = (&found[key.as_str()], &second[key.as_str()]);
-        // `aligned` adds that there is no failure and no fault, which the file need not say.
-        let was_listed = !(old.is_null() && FAILED.contains(&key.as_str()));
-        if found.is_null() && !was_listed {
+        // `aligned` adds it, which the file need not do.
+        let was_listed = !goes_without_saying(key, old);
+        if goes_without_saying(key, found) && !was_listed {
             continue;
         }
         let value = stable(&against(old, found), &against(old, second));
@@ -68,18 +68,21 @@ fn renewed(old: &Expectation, call: &Call, again: &Call) -> Expectation {
             new.insert(key.clone(), as_written(key, old, value));
         }
     }
-    new.retain(|key, value| !(value.is_null() && FAILED.contains(&key.as_str())));
+    new.retain(|key, value| !goes_without_saying(key, value));
     // What it says in place of a failure that is no longer there.
-    let failed = |expectation: &Expectation| FAILED.iter().any(|key| expectation.contains_key(*key));
-    let instead = if call.is_filter { "verdict" } else { "emitted" };
-    if failed(old)
-        && !failed(&new)
-        && !new.contains_key(instead)
-        && let Some(value) = stable(&call.found[instead], &again.found[instead])
+    let answer = if call.is_filter { "verdict" } else { "emitted" };
+    if is_without_answer(old)
+        && !is_without_answer(&new)
+        && !new.contains_key(answer)
+        && let Some(value) = stable(&call.found[answer], &again.found[answer])
     {
-        new.insert(instead.to_owned(), value);
+        new.insert(answer.to_owned(), value);
     }
     new
+}
+
+fn is_without_answer(call: &Expectation) -> bool {
+    INSTEAD.iter().any(|key| call.get(*key).is_some_and(|value| !goes_without_saying(key, value)))
 }
 
 /// Log lines as texts, where they were such.
@@ -95,11 +98,12 @@ fn as_written(key: &str, old: &Value, value: Value) -> Value {
 
 /// The answer, and what changed in the plugin's memory.
 fn first_time(call: &Call, again: &Call) -> Expectation {
-    let failed = FAILED.iter().any(|key| !call.found[*key].is_null());
+    let without_answer = is_without_answer(&call.found);
     let mut new = Expectation::new();
-    for key in ["emitted", "verdict", "failure", "fault"] {
-        let goes_without_saying = call.found[key].is_null() || failed && key == "emitted";
-        if let Some(value) = stable(&call.found[key], &again.found[key]).filter(|_| !goes_without_saying) {
+    for key in ["emitted", "verdict", "failure", "fault", "not_asked"] {
+        let (Some(found), Some(second)) = (call.found.get(key), again.found.get(key)) else { continue };
+        let is_needless = found.is_null() || goes_without_saying(key, found) || without_answer && key == "emitted";
+        if let Some(value) = stable(found, second).filter(|_| !is_needless) {
             new.insert(key.to_owned(), value);
         }
     }
@@ -175,6 +179,18 @@ mod tests {
         let new = rewritten("{\"events\": [{\"type\": \"e\"}]}", &failed, &failed);
         let expect = &serde_json::from_str::<Value>(&new).unwrap()["expect"];
         assert_eq!(*expect, json!([{"failure": {"kind": "retry", "message": "later"}}]));
+        let back = rewritten(&new, &happened("1"), &happened("1"));
+        let expect = &serde_json::from_str::<Value>(&back).unwrap()["expect"];
+        assert_eq!(*expect, json!([{"emitted": happened("1")["emitted"]}]));
+    }
+
+    #[test]
+    fn that_an_event_was_not_asked_about_is_written_and_taken_away_again() {
+        let unasked = json!({"emitted": [], "verdict": null, "failure": null, "fault": null, "not_asked": true, "logs": [],
+                             "kv": {}});
+        let new = rewritten("{\"events\": [{\"type\": \"e\"}]}", &unasked, &unasked);
+        assert_eq!(serde_json::from_str::<Value>(&new).unwrap()["expect"], json!([{"not_asked": true}]));
+        assert_eq!(rewritten(&new, &unasked, &unasked), new);
         let back = rewritten(&new, &happened("1"), &happened("1"));
         let expect = &serde_json::from_str::<Value>(&back).unwrap()["expect"];
         assert_eq!(*expect, json!([{"emitted": happened("1")["emitted"]}]));
