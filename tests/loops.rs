@@ -41,9 +41,10 @@ fn check_chains(events: &[Value]) {
     }
 }
 
-/// How many events have come of one.
+/// How many events plugins have made of one.
 fn descendants(events: &[Value], root: u64) -> usize {
-    events.iter().filter(|event| chain(event).first() == Some(&root)).count()
+    let emitted = |event: &&Value| event["metadata"]["source"].as_str().is_some_and(|by| by.starts_with("plugin/"));
+    events.iter().filter(emitted).filter(|event| chain(event).first() == Some(&root)).count()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -175,3 +175,20 @@ async fn five_faults_in_a_minute_are_a_quarantine_that_the_status_shows_and_enab
     assert_eq!((code, &status["state"]), (200, &json!("active")));
     assert!(status.get("quarantined_until").is_none(), "{status}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fault_counts_at_whichever_attempt_it_comes_and_once_for_an_event() {
+    let hub = TestHub::start().await;
+    let manifest = "retry.attempts = 3\nsubscriptions = [{ event_types = [\"probe.late-trap\"] }]";
+    hub.install("probe", probe(1), manifest).await;
+    for _ in 0..2 {
+        hub.publish("probe.late-trap", json!(null)).await;
+    }
+    hub.events_of("plugin.dead_letter", 2).await;
+    let (_, status) = hub.get("/v1/plugins/probe").await;
+    assert_eq!((&status["faults"]["trap"], &status["state"]), (&json!(4), &json!("active")), "two events: {status}");
+    for _ in 0..3 {
+        hub.publish("probe.late-trap", json!(null)).await;
+    }
+    hub.plugin_until("probe", |status| status["state"] == "quarantined").await;
+}

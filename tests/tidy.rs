@@ -41,7 +41,7 @@ const FENCES: &[(&str, &[&str])] = &[
     ("notify", &["plugin/watcher"]),
     ("rusqlite", &["journal"]),
     ("landlock", &["confine"]),
-    ("rustix::thread", &["confine"]),
+    ("rustix::thread", &["confine", "plugin/threads"]),
     ("jsonschema", &["plugin/schema"]),
     ("clap", &["cli"]),
     ("reqwest", &["cli"]),

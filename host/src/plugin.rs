@@ -32,6 +32,7 @@ pub mod stats;
 mod testing;
 mod threads;
 mod ticker;
+mod time;
 mod version;
 mod watcher;
 

@@ -13,18 +13,13 @@ use super::fault::{Fault, FaultCode};
 use super::host::{Context, Guest, HostFault, Record, Transcript, printable};
 use super::limits::{MAX_REUSES, Refused, YIELD_FUEL};
 use super::room::Place;
-use super::threads::Turn;
+use super::time::{Late, Spent, within};
 use crate::event::Event;
 use crate::kv::Transaction;
 use futures_util::future::BoxFuture;
-use std::future::poll_fn;
-use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{self, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
-use tokio::task::unconstrained;
-use tokio::time::sleep_until;
 use wasmtime::component::Component;
 use wasmtime::{PoolConcurrencyLimitError, Store, Trap};
 
@@ -294,110 +289,6 @@ impl Live {
         let refused = self.store.data_mut().limiter.take_refused();
         let (code, message) = classify(error, refused, self.exports.is_some(), budget.fuel);
         Fault { code, message: with_stderr(message, stderr), starved: spent.starved() }
-    }
-}
-
-/// The deadline came first.
-struct Late;
-
-/// The time of a call.
-#[derive(Default)]
-struct Spent {
-    elapsed: Duration,
-    /// Of it, that in turns on a thread ...
-    turns: Duration,
-    /// ... and what the kernel left of them.
-    worked: Duration,
-    /// Between turns, though the call could have gone on.
-    queued: Duration,
-}
-
-impl Spent {
-    /// How long it could have gone on and others were at work instead.
-    fn starved(&self) -> Duration {
-        self.turns.saturating_sub(self.worked) + self.queued
-    }
-}
-
-/// As [`tokio::time::timeout_at`], but with no timer for a call that ends without giving its thread back: most do, and a timer
-/// costs as much as a tenth of them.
-///
-/// Pinned by its caller: handed over as a value, all that it could ever hold would be copied.
-async fn within<F: Future>(began: Instant, time: Duration, mut call: Pin<&mut F>) -> (Result<F::Output, Late>, Spent) {
-    let mut timer = None;
-    let (mut first, mut spent) = (Some(began), Spent::default());
-    let mut wakes: Option<Arc<Wakes>> = None;
-    let answer = poll_fn(|context| {
-        let turn = Turn::begin(first.take().unwrap_or_else(Instant::now));
-        let polled = match &wakes {
-            None => call.as_mut().poll(context),
-            Some(wakes) => {
-                spent.queued += wakes.waited(turn.began());
-                wakes.follow(context.waker());
-                call.as_mut().poll(&mut task::Context::from_waker(&Waker::from(wakes.clone())))
-            }
-        };
-        let ended = Instant::now();
-        spent.turns += ended - turn.began();
-        spent.worked += turn.worked(ended);
-        spent.elapsed = ended - began;
-        if let Poll::Ready(output) = polled {
-            return Poll::Ready(Ok(output));
-        }
-        // Not only by the timer: a thread that always has something to do seldom looks at those.
-        if spent.elapsed >= time {
-            return Poll::Ready(Err(Late));
-        }
-        // Most calls have one turn, and need none of this.
-        wakes.get_or_insert_with(|| Arc::new(Wakes::new(began)));
-        // Unconstrained: a guest that uses up its task's budget in each turn must not keep the timer from being looked at.
-        let timer = timer.get_or_insert_with(|| Box::pin(unconstrained(sleep_until((began + time).into()))));
-        timer.as_mut().poll(context).map(|()| Err(Late))
-    })
-    .await;
-    (answer, spent)
-}
-
-/// When a call that gave its thread back could have gone on: at once where it did so by itself, and when what it waited for
-/// was there otherwise. What is between that and its next turn is time that others had.
-struct Wakes {
-    began: Instant,
-    /// Nanoseconds after that; 0: it waits for something.
-    woken: AtomicU64,
-    waker: Mutex<Option<Waker>>,
-}
-
-impl Wakes {
-    fn new(began: Instant) -> Self {
-        Self { began, woken: AtomicU64::new(0), waker: Mutex::new(None) }
-    }
-
-    /// How long it has been able to go on by `now`, where a turn begins.
-    fn waited(&self, now: Instant) -> Duration {
-        match self.woken.swap(0, Relaxed) {
-            0 => Duration::ZERO,
-            woken => (now - self.began).saturating_sub(Duration::from_nanos(woken)),
-        }
-    }
-
-    /// Wakes this one from now on.
-    fn follow(&self, waker: &Waker) {
-        let mut followed = self.waker.lock().unwrap_or_else(PoisonError::into_inner);
-        if !followed.as_ref().is_some_and(|followed| followed.will_wake(waker)) {
-            *followed = Some(waker.clone());
-        }
-    }
-}
-
-impl Wake for Wakes {
-    fn wake(self: Arc<Self>) {
-        let nanoseconds = self.began.elapsed().as_nanos().try_into().unwrap_or(u64::MAX);
-        // The first of a turn counts.
-        let _ = self.woken.compare_exchange(0, nanoseconds, Relaxed, Relaxed);
-        let followed = self.waker.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some(waker) = followed {
-            waker.wake();
-        }
     }
 }
 

@@ -12,7 +12,7 @@ mod wanted;
 use super::convert::{self, Lists};
 use super::description::Description;
 use super::engine::{self, Engine, Hash};
-use super::fault::{CallError, Failure, FailureKind, Fault, FaultCode, LoadError};
+use super::fault::{CallError, Failure, FailureKind, Fault, LoadError};
 use super::grants::Grants;
 use super::host::{Context, Transcript, printable};
 use super::instance::{Answer, Budget, Ended, Instances, Linked, Question, Usage};
@@ -360,12 +360,6 @@ impl Version {
     /// What it means that this filter gives no answer.
     pub fn on_error(&self) -> OnError {
         self.manifest.on_error
-    }
-
-    /// Whether a call was over before it had half of its time to itself: that says more of the machine's load than of the plugin.
-    pub fn is_starved(&self, error: &CallError) -> bool {
-        matches!(error, CallError::Fault(fault)
-            if fault.code == FaultCode::Deadline && fault.starved > self.limits.deadline / 2)
     }
 
     /// What calls of it are counted in.

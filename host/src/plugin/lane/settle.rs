@@ -6,7 +6,7 @@ use crate::{
     event::{Event, NewEvent},
     journal::{Change, DeadLetter},
     log::CommitError,
-    plugin::{Version, limits::MAX_HOPS, registry::Plugin},
+    plugin::{Version, registry::Plugin},
 };
 use chrono::Utc;
 use serde_json::json;
@@ -84,12 +84,11 @@ async fn bury(
     bus.log().record(told.into_iter().collect(), changes).await
 }
 
-/// The event that says so. It is part of the chain that led to it, so that what handles it cannot go round for ever; where that is as
-/// long as may be, nobody is told.
+/// The event that says so. It is part of the chain that led to it, so that what handles it cannot go round for ever.
 fn tell(plugin: &Arc<str>, job: &Job, code: &str, message: &str) -> Option<Arc<Event>> {
     let Job { event, attempt, .. } = job;
     // What tells of dead letters must not make new ones.
-    if event.is_of_plugins() || event.metadata.hops >= MAX_HOPS {
+    if event.is_of_plugins() {
         return None;
     }
     let data = json!({"plugin": &**plugin, "seq": event.seq, "event_id": event.metadata.event_id, "type": event.event_type,

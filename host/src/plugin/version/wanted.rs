@@ -1,8 +1,8 @@
-//! Which events a version is called with.
+//! Which events a version is called with, and whether what came of that is its own doing.
 
 use super::Version;
 use crate::event::Event;
-use crate::plugin::fault::FAULT_EVENT;
+use crate::plugin::fault::{CallError, FAULT_EVENT, FaultCode};
 use serde::Deserialize;
 
 /// Of the data of such an event.
@@ -16,6 +16,12 @@ impl Version {
     /// the next one by each.
     pub fn wants(&self, event: &Event) -> bool {
         self.subscriptions().iter().any(|filter| filter.matches(event)) && !self.is_its_fault(event)
+    }
+
+    /// Whether a call was over before it had half of its time to itself: that says more of the machine's load than of the plugin.
+    pub fn is_starved(&self, error: &CallError) -> bool {
+        matches!(error, CallError::Fault(fault)
+            if fault.code == FaultCode::Deadline && fault.starved > self.limits.deadline / 2)
     }
 
     fn is_its_fault(&self, event: &Event) -> bool {

@@ -1,0 +1,177 @@
+//! The time of a call: its deadline, and what of the time until then was the call's own.
+
+use super::threads::Turn;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{self, Poll, Wake, Waker};
+use std::time::{Duration, Instant};
+use tokio::task::unconstrained;
+use tokio::time::sleep_until;
+
+/// The deadline came first.
+pub(super) struct Late;
+
+/// The time of a call.
+#[derive(Default)]
+pub(super) struct Spent {
+    pub(super) elapsed: Duration,
+    /// Of it, that in turns on a thread ...
+    turns: Duration,
+    /// ... and what the kernel left of them.
+    pub(super) worked: Duration,
+    /// Between turns, though the call could have gone on.
+    queued: Duration,
+}
+
+impl Spent {
+    /// How long it could have gone on and others were at work instead.
+    pub(super) fn starved(&self) -> Duration {
+        self.turns.saturating_sub(self.worked) + self.queued
+    }
+}
+
+/// As [`tokio::time::timeout_at`], but with no timer for a call that ends without giving its thread back: most do, and a timer
+/// costs as much as a tenth of them.
+///
+/// Pinned by its caller: handed over as a value, all that it could ever hold would be copied.
+pub(super) async fn within<F: Future>(began: Instant, time: Duration, mut call: Pin<&mut F>) -> (Result<F::Output, Late>, Spent) {
+    let mut timer = None;
+    let (mut first, mut spent) = (Some(began), Spent::default());
+    let mut wakes: Option<Arc<Wakes>> = None;
+    let answer = poll_fn(|context| {
+        let turn = Turn::begin(first.take().unwrap_or_else(Instant::now));
+        let polled = match &wakes {
+            None => call.as_mut().poll(context),
+            Some(wakes) => {
+                spent.queued += wakes.waited(turn.began());
+                wakes.follow(context.waker());
+                call.as_mut().poll(&mut task::Context::from_waker(&Waker::from(wakes.clone())))
+            }
+        };
+        let ended = Instant::now();
+        spent.turns += ended - turn.began();
+        spent.worked += turn.worked(ended);
+        spent.elapsed = ended - began;
+        if let Poll::Ready(output) = polled {
+            return Poll::Ready(Ok(output));
+        }
+        // Not only by the timer: a thread that always has something to do seldom looks at those.
+        if spent.elapsed >= time {
+            return Poll::Ready(Err(Late));
+        }
+        // Most calls have one turn, and need none of this.
+        wakes.get_or_insert_with(|| Arc::new(Wakes::new(began)));
+        // Unconstrained: a guest that uses up its task's budget in each turn must not keep the timer from being looked at.
+        let timer = timer.get_or_insert_with(|| Box::pin(unconstrained(sleep_until((began + time).into()))));
+        timer.as_mut().poll(context).map(|()| Err(Late))
+    })
+    .await;
+    (answer, spent)
+}
+
+/// When a call that gave its thread back could have gone on: at once where it did so by itself, and when what it waited for
+/// was there otherwise. What is between that and its next turn is time that others had.
+struct Wakes {
+    began: Instant,
+    /// Nanoseconds after that; 0: it waits for something.
+    woken: AtomicU64,
+    waker: Mutex<Option<Waker>>,
+}
+
+impl Wakes {
+    fn new(began: Instant) -> Self {
+        Self { began, woken: AtomicU64::new(0), waker: Mutex::new(None) }
+    }
+
+    /// How long it has been able to go on by `now`, where a turn begins.
+    fn waited(&self, now: Instant) -> Duration {
+        match self.woken.swap(0, Relaxed) {
+            0 => Duration::ZERO,
+            woken => (now - self.began).saturating_sub(Duration::from_nanos(woken)),
+        }
+    }
+
+    /// Wakes this one from now on.
+    fn follow(&self, waker: &Waker) {
+        let mut followed = self.waker.lock().unwrap_or_else(PoisonError::into_inner);
+        if !followed.as_ref().is_some_and(|followed| followed.will_wake(waker)) {
+            *followed = Some(waker.clone());
+        }
+    }
+}
+
+impl Wake for Wakes {
+    fn wake(self: Arc<Self>) {
+        let nanoseconds = self.began.elapsed().as_nanos().try_into().unwrap_or(u64::MAX);
+        // The first of a turn counts.
+        let _ = self.woken.compare_exchange(0, nanoseconds, Relaxed, Relaxed);
+        let followed = self.waker.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(waker) = followed {
+            waker.wake();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::pin::pin;
+    use tokio::task::yield_now;
+
+    const DEADLINE: Duration = Duration::from_millis(40);
+
+    async fn spent(call: impl Future<Output = ()>) -> (bool, Spent) {
+        let (answer, spent) = within(Instant::now(), DEADLINE, pin!(call)).await;
+        (answer.is_ok(), spent)
+    }
+
+    fn busy(time: Duration) {
+        let began = Instant::now();
+        while began.elapsed() < time {}
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_something_of_its_own_is_not_starved() {
+        let (in_time, spent) = spent(tokio::time::sleep(DEADLINE * 10)).await;
+        assert!(!in_time && spent.starved() < DEADLINE / 2, "{:?}", spent.starved());
+    }
+
+    #[tokio::test]
+    async fn who_gives_way_to_others_that_work_is_starved() {
+        let gives_way = async {
+            loop {
+                yield_now().await;
+            }
+        };
+        // On the same thread, in turns with it.
+        let other = async {
+            for _ in 0..20 {
+                busy(DEADLINE / 8);
+                yield_now().await;
+            }
+        };
+        let ((in_time, spent), ()) = tokio::join!(spent(gives_way), other);
+        assert!(!in_time && spent.starved() > DEADLINE / 2, "{:?}", spent.starved());
+    }
+
+    #[tokio::test]
+    async fn a_call_that_never_lets_the_timers_be_looked_at_is_over_at_its_deadline_all_the_same() {
+        let began = Instant::now();
+        let spins = async {
+            loop {
+                busy(DEADLINE / 10);
+                // As a guest that yields: woken at once.
+                let mut given = false;
+                poll_fn(|context| {
+                    context.waker().wake_by_ref();
+                    if std::mem::replace(&mut given, true) { Poll::Ready(()) } else { Poll::Pending }
+                })
+                .await;
+            }
+        };
+        let (in_time, _) = spent(spins).await;
+        assert!(!in_time && began.elapsed() < DEADLINE * 20);
+    }
+}
