@@ -1,5 +1,6 @@
 """What handlers and filters in Python have in common. Import it from `busway`."""
 
+import inspect
 import json
 import traceback
 from functools import cached_property
@@ -55,6 +56,17 @@ class log:
 
 def to_json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def is_async(given: Any) -> bool:
+    """A call is over when the plugin's function returns: what it would do later is never done."""
+    if inspect.iscoroutine(given):
+        given.close()  # or Python would warn that nobody waits for it
+    return inspect.isawaitable(given) or inspect.isasyncgen(given)
+
+
+def no_async(name: str) -> str:
+    return f"expected a plain function, found an async one: nobody waits for what {name} returns"
 
 
 def explain(error: BaseException) -> str:
