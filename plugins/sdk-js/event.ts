@@ -15,7 +15,7 @@ export class Event<Data = any> {
   #data: Data | undefined;
 
   constructor(event: RawEvent) {
-    const { timestamp, correlationId, causationId, source, ...metadata } = event.metadata;
+    const { timestamp, correlationId, causationId, source, hops, ...metadata } = event.metadata;
     this.seq = Number(event.seq);
     this.type = event.type;
     this.text = event.data;
@@ -25,6 +25,7 @@ export class Event<Data = any> {
       correlationId: correlationId ?? null,
       causationId: causationId ?? null,
       source: source ?? null,
+      hops: hops >>> 0, // QuickJS takes 32 bits for signed
     };
   }
 

@@ -2,7 +2,6 @@
 
 import inspect
 import json
-import traceback
 from functools import cached_property
 from typing import Any
 
@@ -71,8 +70,10 @@ def no_async(name: str) -> str:
 
 def explain(error: BaseException) -> str:
     """What it was and where: all that the operator will see of it."""
-    frames = traceback.extract_tb(error.__traceback__)
-    where = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
+    last = error.__traceback__  # not with the module traceback: it looks for the source, and there are no files
+    while last and last.tb_next:
+        last = last.tb_next
+    where = f" ({last.tb_frame.f_code.co_filename}:{last.tb_lineno})" if last else ""
     return f"{type(error).__name__}: {error}{where}"
 
 

@@ -158,7 +158,7 @@ func Get(key string) ([]byte, error) {
 		return nil, Retry("%s", result.Err())
 	}
 	if value := result.Ok(); value.IsSome() {
-		return value.Some(), nil
+		return append([]byte{}, value.Some()...), nil // an empty value is not nil
 	}
 	return nil, nil
 }

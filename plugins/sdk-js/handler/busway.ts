@@ -89,12 +89,18 @@ export const kv = {
     const value = kv.get(key);
     return value && decode(value);
   },
-  set: (key: string, value: Uint8Array | string) => retried(() => store.set(key, typeof value === "string" ? encode(value) : value)),
+  set: (key: string, value: Uint8Array | string) => retried(() => store.set(key, bytes(value))),
   delete: (key: string) => retried(() => store.delete(key)),
   keys: (prefix = "", after?: string) => retried(() => store.keys(prefix, after)),
   /** Adds to the number at the key, and returns the sum. */
   increment: (key: string, delta = 1) => retried(() => Number(store.increment(key, delta))),
 };
+
+function bytes(value: Uint8Array | string): Uint8Array {
+  if (typeof value === "string") return encode(value);
+  if (value instanceof Uint8Array) return value;
+  throw new TypeError(`expected a Uint8Array or a string, found ${typeof value}`); // or it would be a trap
+}
 
 function retried<T>(call: () => T): T {
   try {

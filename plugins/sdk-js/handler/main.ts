@@ -27,7 +27,7 @@ export const handler = {
 
   handle(event: RawEvent, { attempt }: { attempt: number }) {
     try {
-      if (isPromise(plugin.handle(new Event(event), attempt))) throw reject(noPromise("handle"));
+      if (isPromise(plugin.handle(new Event(event), attempt >>> 0))) throw reject(noPromise("handle"));
     } catch (error) {
       // A thrown record is the error of the contract; anything else would be a trap without a reason.
       if (error instanceof Failure) throw { kind: error.kind, message: error.message, retryAfterMs: error.afterMs };

@@ -103,6 +103,8 @@ class kv:
 
     @staticmethod
     def set(key: str, value: bytes) -> None:
+        if not isinstance(value, bytes):
+            raise TypeError(f"expected bytes, found {type(value).__name__}")  # or it would be a trap that says nothing
         _retried(_kv.set, key, value)
 
     @staticmethod
