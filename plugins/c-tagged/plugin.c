@@ -11,7 +11,10 @@ void describe(exports_filter_description_t *about) {
   about->params_schema.val = bw_copy("{\"type\":\"object\",\"properties\":{\"tag\":{\"default\":\"urgent\"}}}");
 }
 
+static unsigned calls; // of this instance
+
 bool matches(const busway_event_t *event, busway_string_t params, bool *verdict, busway_string_t *error) {
+  bw_log(LOGGING_LEVEL_DEBUG, "asking about %.*s, call %u", BW_TEXT(event->type), ++calls);
   busway_string_t tag, value;
   bool ok = bw_json_is_object(params);
   if (!ok || !bw_json_member(params, "tag", &value)) tag = bw_copy("urgent");

@@ -1,5 +1,5 @@
 // Lets through the events that have a tag: `urgent`, or the one in its parameters.
-import { refuse } from "#busway";
+import { log, refuse } from "#busway";
 
 export const about = {
   name: "js-tagged",
@@ -8,7 +8,11 @@ export const about = {
   paramsSchema: { type: "object", properties: { tag: { default: "urgent" } } },
 };
 
+let calls = 0; // of this instance
+
 export function matches(event, { tag = "urgent" }) {
+  calls += 1;
+  log.debug(`asking about ${event.type}, call ${calls}`);
   if (typeof tag !== "string") throw refuse(`params: expected {"tag": string}, found ${JSON.stringify(tag)}`);
   return event.metadata.tags.includes(tag);
 }

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from busway import Event, Filter, Refuse
+from busway import Event, Filter, Refuse, log
 
 about = Filter(
     name="python-tagged",
@@ -12,7 +12,14 @@ about = Filter(
 )
 
 
+calls = 0
+"""Of this instance."""
+
+
 def matches(event: Event, params: Any) -> bool:
+    global calls
+    calls += 1
+    log.debug(f"asking about {event.type}, call {calls}")
     tag = params.get("tag", "urgent")
     if not isinstance(tag, str):
         raise Refuse(f'params: expected {{"tag": string}}, found {params}')

@@ -103,6 +103,14 @@ bool bw_reject(busway_failure_t *failure, const char *format, ...) {
   return false;
 }
 
+bool bw_retry_after(busway_failure_t *failure, uint32_t ms, const char *format, ...) {
+  va_list list;
+  va_start(list, format);
+  *failure = (busway_failure_t){.kind = BUSWAY_FAILURE_KIND_RETRY, .message = format_list(format, list), .retry_after_ms = {true, ms}};
+  va_end(list);
+  return false;
+}
+
 bool bw_publish(const char *type, busway_string_t data, busway_failure_t *failure) {
   busway_new_event_t event = {.type = bw_borrow(type), .data = data};
   busway_string_t id;

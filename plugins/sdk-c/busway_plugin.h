@@ -46,9 +46,11 @@ void bw_log(logging_level_t level, const char *format, ...) __attribute__((forma
 // A list of one subscription: to these types.
 #define BW_SUBSCRIBE(...) bw_subscribe(BW_LIST(__VA_ARGS__))
 exports_handler_list_subscription_t bw_subscribe(busway_list_string_t event_types);
-// Both give false, so that one can write: return bw_reject(failure, "no customer").
+// All give false, so that one can write: return bw_reject(failure, "no customer").
 bool bw_retry(busway_failure_t *failure, const char *format, ...) __attribute__((format(printf, 2, 3)));
 bool bw_reject(busway_failure_t *failure, const char *format, ...) __attribute__((format(printf, 2, 3)));
+// A retry, but not before so many milliseconds have passed.
+bool bw_retry_after(busway_failure_t *failure, uint32_t ms, const char *format, ...) __attribute__((format(printf, 3, 4)));
 // Publishes an event without tags, and frees the data. A refusal is a reject.
 bool bw_publish(const char *type, busway_string_t data, busway_failure_t *failure);
 // Adds to the number at the key. A refusal is a retry.

@@ -13,6 +13,9 @@ static std::optional<std::string_view> view(const busway_option_string_t &s) {
   return s.is_some ? std::optional(view(s.val)) : std::nullopt;
 }
 static busway_string_t borrow(std::string_view s) { return {(uint8_t *)s.data(), s.size()}; }
+static busway_option_string_t borrow_option(const std::optional<std::string> &s) {
+  return s ? busway_option_string_t{true, borrow(*s)} : busway_option_string_t{};
+}
 static busway_string_t copy(std::string_view s) {
   busway_string_t c;
   busway_string_dup_n(&c, s.data(), s.size());
@@ -73,18 +76,18 @@ static busway_list_string_t list(const std::vector<std::string> &from) {
   return to;
 }
 
-std::expected<std::string, Failure> publish(const NewEvent &event) {
+std::expected<std::string, PublishError> publish(const NewEvent &event) {
   std::vector<busway_string_t> tags;
   for (auto &tag : event.tags) tags.push_back(borrow(tag));
   std::vector<busway_tuple2_string_json_t> extensions;
   for (auto &[name, value] : event.extensions) extensions.push_back({borrow(name), borrow(value)});
   busway_new_event_t raw{.type = borrow(event.type), .data = borrow(event.data), .tags = {tags.data(), tags.size()},
-                         .correlation_id = {event.correlation_id.has_value(), borrow(event.correlation_id.value_or(""))},
+                         .correlation_id = borrow_option(event.correlation_id),
                          .extensions = {extensions.data(), extensions.size()}};
   busway_string_t id;
   publisher_publish_error_t error;
   if (publisher_publish(&raw, &id, &error)) return take(id);
-  return reject(take(error.message));
+  return std::unexpected(PublishError{{BUSWAY_FAILURE_KIND_REJECT, take(error.message)}, error.code});
 }
 
 std::optional<std::string> config(std::string_view key) {
@@ -116,6 +119,16 @@ std::expected<void, Failure> remove(std::string_view key) {
   busway_string_t why;
   if (!kv_delete(&k, &why)) return retry(take(why));
   return {};
+}
+std::expected<std::vector<std::string>, Failure> keys(std::string_view prefix, std::optional<std::string_view> after) {
+  auto p = borrow(prefix), a = borrow(after.value_or(""));
+  busway_list_string_t found;
+  busway_string_t why;
+  if (!kv_keys(&p, after ? &a : nullptr, &found, &why)) return retry(take(why));
+  std::vector<std::string> keys;
+  for (size_t i = 0; i < found.len; i++) keys.emplace_back(view(found.ptr[i]));
+  busway_list_string_free(&found);
+  return keys;
 }
 std::expected<std::int64_t, Failure> increment(std::string_view key, std::int32_t delta) {
   auto k = borrow(key);

@@ -58,7 +58,11 @@ struct Failure {
   std::string message;
   std::optional<std::uint32_t> retry_after_ms = {};
 };
-inline std::unexpected<Failure> retry(std::string message) { return std::unexpected(Failure{BUSWAY_FAILURE_KIND_RETRY, std::move(message)}); }
+// It may work later; with `after_ms`, not before so many milliseconds have passed.
+inline std::unexpected<Failure> retry(std::string message, std::optional<std::uint32_t> after_ms = {}) {
+  return std::unexpected(Failure{BUSWAY_FAILURE_KIND_RETRY, std::move(message), after_ms});
+}
+// It will never work.
 inline std::unexpected<Failure> reject(std::string message) { return std::unexpected(Failure{BUSWAY_FAILURE_KIND_REJECT, std::move(message)}); }
 
 struct NewEvent {
@@ -68,13 +72,19 @@ struct NewEvent {
   std::optional<std::string> correlation_id = {};
   std::vector<std::pair<std::string, std::string>> extensions = {}; // name and JSON
 };
-std::expected<std::string, Failure> publish(const NewEvent &event); // the id that it will have; a refusal is a reject
+// Why an event was not taken: PUBLISHER_PUBLISH_CODE_DENIED, …_LIMIT, …_INVALID. Handed on, it is a reject.
+struct PublishError : Failure {
+  publisher_publish_code_t code;
+};
+std::expected<std::string, PublishError> publish(const NewEvent &event); // the id that it will have
 std::optional<std::string> config(std::string_view key);
 
 namespace kv { // a refusal is a retry
 std::expected<std::optional<std::string>, Failure> get(std::string_view key);
 std::expected<void, Failure> set(std::string_view key, std::string_view value);
 std::expected<void, Failure> remove(std::string_view key);
+// Those that begin with the prefix, after `after`, in the order of their bytes; at most 1,000.
+std::expected<std::vector<std::string>, Failure> keys(std::string_view prefix = "", std::optional<std::string_view> after = {});
 std::expected<std::int64_t, Failure> increment(std::string_view key, std::int32_t delta = 1);
 } // namespace kv
 

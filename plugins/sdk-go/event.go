@@ -86,6 +86,11 @@ func pointer(option wit.Option[string]) *string {
 	return &text
 }
 
+// Tracef writes one line about every step; normally off.
+func Tracef(format string, arguments ...any) {
+	busway_plugin_logging.Log(busway_plugin_logging.LevelTrace, fmt.Sprintf(format, arguments...))
+}
+
 // Debugf writes one line for whoever looks for a fault.
 func Debugf(format string, arguments ...any) {
 	busway_plugin_logging.Log(busway_plugin_logging.LevelDebug, fmt.Sprintf(format, arguments...))
@@ -99,4 +104,9 @@ func Infof(format string, arguments ...any) {
 // Warnf writes one line about the unexpected.
 func Warnf(format string, arguments ...any) {
 	busway_plugin_logging.Log(busway_plugin_logging.LevelWarn, fmt.Sprintf(format, arguments...))
+}
+
+// Errorf writes one line about what was lost or must be mended.
+func Errorf(format string, arguments ...any) {
+	busway_plugin_logging.Log(busway_plugin_logging.LevelError, fmt.Sprintf(format, arguments...))
 }

@@ -1,5 +1,5 @@
-// What the host gives, as it is at run time: 64-bit integers are numbers (exact up to 2^53), none is null, errors are thrown with the
-// error in `payload`.
+// What the host gives, as it is at run time in QuickJS: 64-bit integers are numbers (exact up to 2^53), none is null. In StarlingMonkey they
+// are BigInt and undefined; event.ts and busway.ts make one of both. Errors are thrown with the error in `payload`.
 declare module "busway:plugin/types@0.1.0" {
   /** JSON text. */
   export type Json = string;

@@ -15,10 +15,18 @@ export class Event<Data = any> {
   #data: Data | undefined;
 
   constructor(event: RawEvent) {
-    this.seq = event.seq;
+    const { timestamp, correlationId, causationId, source, hops, ...metadata } = event.metadata;
+    this.seq = Number(event.seq);
     this.type = event.type;
     this.text = event.data;
-    this.metadata = event.metadata;
+    this.metadata = {
+      ...metadata,
+      timestamp: Number(timestamp),
+      correlationId: correlationId ?? null,
+      causationId: causationId ?? null,
+      source: source ?? null,
+      hops: hops >>> 0, // QuickJS takes 32 bits for signed
+    };
   }
 
   /** The data read from JSON. */
@@ -38,6 +46,12 @@ export function explain(error: unknown): string {
   const where = error.stack?.split("\n")[0]?.trim();
   return where ? `${error} ${where}` : String(error);
 }
+
+/** A call is over when the plugin's function returns: what it would do later is never done. */
+export function isPromise(given: unknown): boolean {
+  return typeof (given as { then?: unknown } | null | undefined)?.then === "function";
+}
+export const noPromise = (name: string) => `expected a plain function, found an async one: nobody waits for the promise of ${name}`;
 
 /** A JavaScript instance starts slowly: unless the plugin says otherwise, it is kept. */
 export function hints(values: Record<string, unknown> = {}): [string, string][] {

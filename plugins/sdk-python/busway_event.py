@@ -1,7 +1,7 @@
 """What handlers and filters in Python have in common. Import it from `busway`."""
 
+import inspect
 import json
-import traceback
 from functools import cached_property
 from typing import Any
 
@@ -57,10 +57,23 @@ def to_json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
+def is_async(given: Any) -> bool:
+    """A call is over when the plugin's function returns: what it would do later is never done."""
+    if inspect.iscoroutine(given):
+        given.close()  # or Python would warn that nobody waits for it
+    return inspect.isawaitable(given) or inspect.isasyncgen(given)
+
+
+def no_async(name: str) -> str:
+    return f"expected a plain function, found an async one: nobody waits for what {name} returns"
+
+
 def explain(error: BaseException) -> str:
     """What it was and where: all that the operator will see of it."""
-    frames = traceback.extract_tb(error.__traceback__)
-    where = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
+    last = error.__traceback__  # not with the module traceback: it looks for the source, and there are no files
+    while last and last.tb_next:
+        last = last.tb_next
+    where = f" ({last.tb_frame.f_code.co_filename}:{last.tb_lineno})" if last else ""
     return f"{type(error).__name__}: {error}{where}"
 
 

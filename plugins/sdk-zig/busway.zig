@@ -1,6 +1,6 @@
 //! Write Busway plugins in Zig. A plugin has `pub const about`, and `pub fn handle(event: busway.Event, attempt: u32) !void` (a handler)
 //! or `pub fn matches(event: busway.Event, params: []const u8) !bool` (a filter), and names itself in `comptime { busway.plugin(@This()); }`.
-//! What the fields mean stands in ../wit. `busway.allocator` is emptied after each call.
+//! What the fields mean stands in ../wit. `busway.allocator` is emptied after each call; whatever is returned here comes from it.
 
 const std = @import("std");
 const c = @import("c.zig"); // made from the contract
@@ -104,19 +104,24 @@ pub fn log(level: Level, comptime format: []const u8, arguments: anytype) !void 
 }
 
 var message: []const u8 = "";
-var is_reject = false;
+var after_ms: ?u32 = null;
 
 /// `return busway.retry("…", .{})`: it may work later.
 pub fn retry(comptime format: []const u8, arguments: anytype) error{Retry} {
     message = std.fmt.allocPrint(allocator, format, arguments) catch "no memory left";
-    is_reject = false;
+    after_ms = null;
     return error.Retry;
+}
+
+/// `return busway.retryAfter(30_000, "…", .{})`: the same, but not before so many milliseconds have passed.
+pub fn retryAfter(ms: u32, comptime format: []const u8, arguments: anytype) error{Retry} {
+    defer after_ms = ms;
+    return retry(format, arguments);
 }
 
 /// `return busway.reject("…", .{})`: it will never work.
 pub fn reject(comptime format: []const u8, arguments: anytype) error{Reject} {
     message = std.fmt.allocPrint(allocator, format, arguments) catch "no memory left";
-    is_reject = true;
     return error.Reject;
 }
 
@@ -135,8 +140,11 @@ pub const NewEvent = struct {
     extensions: []const Pair = &.{},
 };
 
-/// Publishes an event and returns the id that it will have. A refusal is a reject.
-pub fn publish(event: NewEvent) ![]const u8 {
+/// Why an event is not taken; see `publish-code` in the contract.
+pub const PublishError = error{ PublishDenied, PublishLimit, PublishInvalid };
+
+/// Publishes an event and returns the id that it will have. A refusal that is handed on is a reject.
+pub fn publish(event: NewEvent) (PublishError || std.mem.Allocator.Error)![]const u8 {
     var raw = std.mem.zeroes(c.busway_new_event_t);
     raw.type = borrow(event.type);
     raw.data = borrow(event.data);
@@ -149,15 +157,20 @@ pub fn publish(event: NewEvent) ![]const u8 {
     raw.extensions = .{ .ptr = start(extensions), .len = extensions.len };
     var id: c.busway_string_t = undefined;
     var why: c.publisher_publish_error_t = undefined;
-    if (!c.publisher_publish(&raw, &id, &why)) return reject("{s}", .{text(why.message)});
-    return text(id);
+    if (c.publisher_publish(&raw, &id, &why)) return take(&id);
+    message = try take(&why.message);
+    return switch (why.code) {
+        c.PUBLISHER_PUBLISH_CODE_DENIED => error.PublishDenied,
+        c.PUBLISHER_PUBLISH_CODE_LIMIT => error.PublishLimit,
+        else => error.PublishInvalid,
+    };
 }
 
 /// A setting from the operator.
-pub fn config(key: []const u8) ?[]const u8 {
+pub fn config(key: []const u8) !?[]const u8 {
     var k = borrow(key);
     var value: c.busway_string_t = undefined;
-    return if (c.config_get(&k, &value)) text(value) else null;
+    return if (c.config_get(&k, &value)) try take(&value) else null;
 }
 
 /// Memory that outlives the call. A refusal is a retry.
@@ -166,21 +179,36 @@ pub const kv = struct {
         var k = borrow(key);
         var value: c.busway_option_list_u8_t = undefined;
         var why: c.busway_string_t = undefined;
-        if (!c.kv_get(&k, &value, &why)) return retry("{s}", .{text(why)});
-        return if (value.is_some) value.val.ptr[0..value.val.len] else null;
+        if (!c.kv_get(&k, &value, &why)) return refused(&why);
+        if (!value.is_some) return null;
+        defer c.busway_option_list_u8_free(&value);
+        return try allocator.dupe(u8, if (value.val.len == 0) "" else value.val.ptr[0..value.val.len]);
     }
 
     pub fn set(key: []const u8, value: []const u8) !void {
         var k = borrow(key);
         var v = c.busway_list_u8_t{ .ptr = start(@constCast(value)), .len = value.len };
         var why: c.busway_string_t = undefined;
-        if (!c.kv_set(&k, &v, &why)) return retry("{s}", .{text(why)});
+        if (!c.kv_set(&k, &v, &why)) return refused(&why);
     }
 
     pub fn delete(key: []const u8) !void {
         var k = borrow(key);
         var why: c.busway_string_t = undefined;
-        if (!c.kv_delete(&k, &why)) return retry("{s}", .{text(why)});
+        if (!c.kv_delete(&k, &why)) return refused(&why);
+    }
+
+    /// Those that begin with the prefix, in the order of their bytes, after `after` (null: from the first); at most 1,000.
+    pub fn keys(prefix: []const u8, after: ?[]const u8) ![]const []const u8 {
+        var p = borrow(prefix);
+        var a = borrow(after orelse "");
+        var found: c.busway_list_string_t = undefined;
+        var why: c.busway_string_t = undefined;
+        if (!c.kv_keys(&p, if (after == null) null else &a, &found, &why)) return refused(&why);
+        defer c.busway_list_string_free(&found);
+        const all = try allocator.alloc([]const u8, found.len);
+        for (all, 0..) |*to, i| to.* = try allocator.dupe(u8, text(found.ptr[i]));
+        return all;
     }
 
     /// Adds to the number at the key, and returns the sum.
@@ -188,10 +216,20 @@ pub const kv = struct {
         var k = borrow(key);
         var sum: i64 = undefined;
         var why: c.busway_string_t = undefined;
-        if (!c.kv_increment(&k, delta, &sum, &why)) return retry("{s}", .{text(why)});
+        if (!c.kv_increment(&k, delta, &sum, &why)) return refused(&why);
         return sum;
     }
+
+    fn refused(why: *c.busway_string_t) error{ Retry, OutOfMemory } {
+        return retry("{s}", .{try take(why)});
+    }
 };
+
+/// What an import has given, in memory of the call.
+fn take(s: *c.busway_string_t) ![]const u8 {
+    defer c.busway_string_free(s);
+    return allocator.dupe(u8, text(s.*));
+}
 
 fn text(s: c.busway_string_t) []const u8 {
     return if (s.len == 0) "" else s.ptr[0..s.len];
@@ -279,13 +317,16 @@ pub fn plugin(comptime Plugin: type) void {
 
         fn call(event: *const c.busway_event_t, attempt: u32, failure: *c.busway_failure_t) callconv(.c) bool {
             defer _ = arena.reset(.retain_capacity);
-            is_reject = false;
             handle(event, attempt) catch |e| {
-                const known = e == error.Retry or e == error.Reject;
+                const rejected = switch (e) {
+                    error.Reject, error.PublishDenied, error.PublishLimit, error.PublishInvalid => true,
+                    else => false,
+                };
+                const pause = if (e == error.Retry) after_ms else null;
                 failure.* = .{
-                    .kind = if (is_reject) c.BUSWAY_FAILURE_KIND_REJECT else c.BUSWAY_FAILURE_KIND_RETRY,
-                    .message = copy(if (known) message else @errorName(e)),
-                    .retry_after_ms = .{ .is_some = false, .val = 0 },
+                    .kind = if (rejected) c.BUSWAY_FAILURE_KIND_REJECT else c.BUSWAY_FAILURE_KIND_RETRY,
+                    .message = copy(if (rejected or e == error.Retry) message else @errorName(e)),
+                    .retry_after_ms = .{ .is_some = pause != null, .val = pause orelse 0 },
                 };
                 return false;
             };

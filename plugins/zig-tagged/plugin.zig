@@ -14,7 +14,11 @@ pub const about: busway.Filter = .{
 
 const Params = struct { tag: busway.Text = .{ .text = "urgent" } };
 
+var calls: u32 = 0; // of this instance
+
 pub fn matches(event: busway.Event, json: []const u8) !bool {
+    calls += 1;
+    try busway.log(.debug, "asking about {s}, call {d}", .{ event.type, calls });
     const params = busway.parse(Params, json) catch return busway.refuse("params: expected {{\"tag\": string}}, found {s}", .{json});
     for (event.tags) |tag| if (std.mem.eql(u8, tag, params.tag.text)) return true;
     return false;

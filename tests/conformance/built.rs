@@ -10,8 +10,19 @@ use std::{
 pub const BUSWAY: &str = env!("CARGO_BIN_EXE_busway-under-test");
 
 /// What besides a project decides what comes of it.
-const AROUND: [&str; 6] =
-    ["wit", "plugins/sdk", "plugins/templates", "host/src/cli/plugin", "tests/toolchains", "rust-toolchain.toml"];
+const AROUND: [&str; 10] = [
+    "wit",
+    "plugins/sdk",
+    "plugins/templates",
+    "host/src/cli/plugin",
+    "host/build.rs",
+    "host/Cargo.toml",
+    // The versions of what makes bindings and components, and of what the SDK for Rust is built with.
+    "Cargo.toml",
+    "Cargo.lock",
+    "tests/toolchains",
+    "rust-toolchain.toml",
+];
 
 pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap()
@@ -32,10 +43,18 @@ pub fn busway(dir: &Path) -> Command {
     command
 }
 
+fn all() -> PathBuf {
+    Path::new(env!("TARGET_DIR")).join("conformance")
+}
+
+/// Where a project is made.
+pub fn project(what: &str) -> PathBuf {
+    all().join("projects").join(what)
+}
+
 /// The component of a project that `make` puts into a directory; none where the toolchain is not installed.
 pub fn built(what: &str, language: &str, make: impl FnOnce(&Path)) -> Option<Vec<u8>> {
-    let all = Path::new(env!("TARGET_DIR")).join("conformance");
-    let project = all.join("projects").join(what);
+    let (all, project) = (all(), project(what));
     let _ = fs::remove_dir_all(&project);
     fs::create_dir_all(&project).unwrap();
     make(&project);

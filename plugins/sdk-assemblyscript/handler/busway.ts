@@ -1,7 +1,7 @@
 // Write Busway handlers in AssemblyScript. A plugin exports `describe(): Description` and `handle(event: Event, attempt: u32): Failure | null`.
 //
 // What is published and written counts only if `handle` returns null. There are no exceptions: what can fail returns a Failure.
-import { Pair, Slice, opt, putPairs, putStrs, room, slice, str } from "./abi";
+import { Pair, Slice, opt, putPairs, putStrs, room, slice, str, strs } from "./abi";
 import * as json from "./json";
 export { Event, Level, Metadata, Pair, log } from "./abi";
 export { json };
@@ -12,6 +12,8 @@ declare function kv_get(key: usize, keyLen: usize, ret: usize): void;
 declare function kv_set(key: usize, keyLen: usize, value: usize, valueLen: usize, ret: usize): void;
 @external("busway:plugin/kv@0.1.0", "delete")
 declare function kv_delete(key: usize, keyLen: usize, ret: usize): void;
+@external("busway:plugin/kv@0.1.0", "keys")
+declare function kv_keys(prefix: usize, prefixLen: usize, hasAfter: i32, after: usize, afterLen: usize, ret: usize): void;
 @external("busway:plugin/kv@0.1.0", "increment")
 declare function kv_increment(key: usize, keyLen: usize, delta: i32, ret: usize): void;
 @external("busway:plugin/config@0.1.0", "get")
@@ -25,11 +27,13 @@ export class Failure {
   constructor(
     public rejected: bool,
     public message: string,
+    /** Milliseconds; less than 0: the hub's own pause. */
+    public afterMs: i64 = -1,
   ) {}
 }
-/** It may work later. */
-export function retry(message: string): Failure {
-  return new Failure(false, message);
+/** It may work later, but not before so many milliseconds have passed. */
+export function retry(message: string, afterMs: i64 = -1): Failure {
+  return new Failure(false, message, afterMs);
 }
 /** It will never work. */
 export function reject(message: string): Failure {
@@ -69,14 +73,31 @@ export class NewEvent {
   ) {}
 }
 
+/** Which kind of refusal. */
+export enum PublishCode {
+  None = -1,
+  Denied,
+  Limit,
+  Invalid,
+}
+/** The id that an event will have, or why it was not taken. */
+export class Published {
+  constructor(
+    public id: string,
+    public failure: Failure | null = null,
+    public code: PublishCode = PublishCode.None,
+  ) {}
+}
+
 /** Publishes an event. A refusal is a reject. */
-export function publish(event: NewEvent): Failure | null {
+export function publish(event: NewEvent): Published {
   const ret = room(16), t = slice(event.type), d = slice(event.data), lists = room(16), id = event.correlationId;
   putStrs(lists, event.tags);
   putPairs(lists + 8, event.extensions);
   const g = changetype<Slice>(lists), x = changetype<Slice>(lists + 8), c = slice(id === null ? "" : id);
   publisher_publish(t.ptr, t.len, d.ptr, d.len, g.ptr, g.len, i32(id !== null), c.ptr, c.len, x.ptr, x.len, ret);
-  return load<u8>(ret) ? reject(str(ret + 8)) : null; // result<string, publish-error>: tag, then code at 4 and text at 8
+  // result<string, publish-error>: tag, then the id at 4, or code at 4 and text at 8
+  return load<u8>(ret) ? new Published("", reject(str(ret + 8)), load<u8>(ret, 4)) : new Published(str(ret + 4));
 }
 
 /** A setting from the operator; null: not set, or not granted. */
@@ -113,6 +134,13 @@ export namespace kv {
     const ret = room(12), k = slice(key);
     kv_delete(k.ptr, k.len, ret);
     return load<u8>(ret) ? retry(str(ret + 4)) : null;
+  }
+
+  /** Those that begin with the prefix, in the order of their bytes, after `after` (null: from the first); at most 1,000. */
+  export function keys(prefix: string = "", after: string | null = null): Outcome<string[]> {
+    const ret = room(12), p = slice(prefix), a = slice(after === null ? "" : after);
+    kv_keys(p.ptr, p.len, i32(after !== null), a.ptr, a.len, ret); // result<list<string>, string>: tag, then the list or the text at 4
+    return load<u8>(ret) ? new Outcome<string[]>([], retry(str(ret + 4))) : new Outcome<string[]>(strs(ret + 4));
   }
 
   /** Adds to the number at the key, and gives the sum. */

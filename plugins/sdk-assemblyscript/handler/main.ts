@@ -8,11 +8,15 @@ function handle(at: usize): usize {
   const event = new Event(at), attempt = load<u32>(at, AFTER_EVENT);
   const failure = plugin.handle(event, attempt);
   release();
-  const ret = room(24); // result<_, failure>: tag, then kind at 4, message at 8, retry-after-ms (left zero: none) at 16
+  const ret = room(24); // result<_, failure>: tag, then kind at 4, message at 8, retry-after-ms (left zero: none) at 16 and 20
   if (failure) {
     store<u8>(ret, 1);
     store<u8>(ret, failure.rejected ? 1 : 0, 4);
     putStr(ret + 8, failure.message);
+    if (failure.afterMs >= 0) {
+      store<u8>(ret, 1, 16);
+      store<u32>(ret, <u32>min<i64>(failure.afterMs, <i64>u32.MAX_VALUE), 20);
+    }
   }
   return ret;
 }

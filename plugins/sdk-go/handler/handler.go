@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
+	"time"
 
 	"github.com/busway/busway/go/busway_plugin_config"
 	"github.com/busway/busway/go/busway_plugin_handler"
@@ -48,30 +50,44 @@ func Handle(about Description, handle func(event Event, attempt uint32) error) {
 		if err == nil {
 			return wit.Ok[wit.Unit, busway_plugin_types.Failure](wit.Unit{})
 		}
-		kind := busway_plugin_types.FailureKindRetry
-		var failure *failed
-		if errors.As(err, &failure) && failure.reject {
-			kind = busway_plugin_types.FailureKindReject
-		}
-		return wit.Err[wit.Unit](busway_plugin_types.Failure{Kind: kind, Message: err.Error()})
+		return wit.Err[wit.Unit](failureOf(err))
 	}
+}
+
+func failureOf(err error) busway_plugin_types.Failure {
+	to := busway_plugin_types.Failure{Kind: busway_plugin_types.FailureKindRetry, Message: err.Error()}
+	var from *failed
+	var refused *PublishError
+	switch {
+	case errors.As(err, &from) && from.reject, errors.As(err, &refused):
+		to.Kind = busway_plugin_types.FailureKindReject
+	case from != nil && from.after > 0:
+		to.RetryAfterMs = wit.Some(uint32(min(from.after.Milliseconds(), math.MaxUint32)))
+	}
+	return to
 }
 
 type failed struct {
 	reject  bool
 	message string
+	after   time.Duration
 }
 
 func (f *failed) Error() string { return f.message }
 
 // Retry is the error of what may work later.
 func Retry(format string, arguments ...any) error {
-	return &failed{false, fmt.Sprintf(format, arguments...)}
+	return &failed{message: fmt.Sprintf(format, arguments...)}
+}
+
+// RetryAfter is the same, but not before this pause.
+func RetryAfter(pause time.Duration, format string, arguments ...any) error {
+	return &failed{message: fmt.Sprintf(format, arguments...), after: pause}
 }
 
 // Reject is the error of what will never work.
 func Reject(format string, arguments ...any) error {
-	return &failed{true, fmt.Sprintf(format, arguments...)}
+	return &failed{reject: true, message: fmt.Sprintf(format, arguments...)}
 }
 
 // NewEvent is an event to publish.
@@ -85,7 +101,24 @@ type NewEvent struct {
 	Extensions    []Extension
 }
 
-// Publish publishes an event and returns the id that it will have. A refusal is a reject.
+// PublishCode is which kind of refusal.
+type PublishCode = busway_plugin_publisher.PublishCode
+
+const (
+	Denied  = busway_plugin_publisher.PublishCodeDenied
+	Limit   = busway_plugin_publisher.PublishCodeLimit
+	Invalid = busway_plugin_publisher.PublishCodeInvalid
+)
+
+// PublishError is why the hub did not take an event. Returned by the handler, it is a reject.
+type PublishError struct {
+	Code    PublishCode
+	Message string
+}
+
+func (e *PublishError) Error() string { return e.Message }
+
+// Publish publishes an event and returns the id that it will have. A refusal is a *PublishError.
 func Publish(event NewEvent) (string, error) {
 	data, err := json.Marshal(event.Data)
 	if raw, ok := event.Data.(json.RawMessage); ok {
@@ -103,7 +136,8 @@ func Publish(event NewEvent) (string, error) {
 	}
 	result := busway_plugin_publisher.Publish(raw)
 	if result.IsErr() {
-		return "", Reject("%s", result.Err().Message)
+		why := result.Err()
+		return "", &PublishError{why.Code, why.Message}
 	}
 	return result.Ok(), nil
 }
@@ -124,7 +158,7 @@ func Get(key string) ([]byte, error) {
 		return nil, Retry("%s", result.Err())
 	}
 	if value := result.Ok(); value.IsSome() {
-		return value.Some(), nil
+		return append([]byte{}, value.Some()...), nil // an empty value is not nil
 	}
 	return nil, nil
 }
@@ -143,6 +177,19 @@ func Delete(key string) error {
 		return Retry("%s", result.Err())
 	}
 	return nil
+}
+
+// Keys lists the keys that begin with prefix, in the order of their bytes, after the key after (empty: from the first); at most 1,000.
+func Keys(prefix, after string) ([]string, error) {
+	from := wit.None[string]()
+	if after != "" {
+		from = wit.Some(after)
+	}
+	result := busway_plugin_kv.Keys(prefix, from)
+	if result.IsErr() {
+		return nil, Retry("%s", result.Err())
+	}
+	return result.Ok(), nil
 }
 
 // Increment adds to the number at the key and returns the sum.

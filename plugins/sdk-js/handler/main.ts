@@ -1,8 +1,8 @@
 // Between the contract and the plugin.
 import * as plugin from "#plugin";
 import type { RawEvent } from "busway:plugin/types@0.1.0";
-import { Event, Failure, type Handler, type Subscription } from "./busway";
-import { explain, hints } from "./event";
+import { Event, Failure, type Handler, type Subscription, reject } from "./busway";
+import { explain, hints, isPromise, noPromise } from "./event";
 
 export const handler = {
   describe() {
@@ -27,7 +27,7 @@ export const handler = {
 
   handle(event: RawEvent, { attempt }: { attempt: number }) {
     try {
-      plugin.handle(new Event(event), attempt);
+      if (isPromise(plugin.handle(new Event(event), attempt >>> 0))) throw reject(noPromise("handle"));
     } catch (error) {
       // A thrown record is the error of the contract; anything else would be a trap without a reason.
       if (error instanceof Failure) throw { kind: error.kind, message: error.message, retryAfterMs: error.afterMs };

@@ -9,7 +9,7 @@ from wit_world.imports import types
 
 import plugin
 from busway import Event, Refuse
-from busway_event import explain, hints, to_json
+from busway_event import explain, hints, is_async, no_async, to_json
 
 
 class Filter(exports.Filter):
@@ -20,7 +20,10 @@ class Filter(exports.Filter):
 
     def matches(self, event: types.Event, params: str | None) -> bool:
         try:
-            return bool(plugin.matches(Event(event), {} if params is None else json.loads(params)))
+            answer = plugin.matches(Event(event), {} if params is None else json.loads(params))
+            if is_async(answer):
+                raise Refuse(no_async("matches"))
+            return bool(answer)
         except Refuse as error:
             raise Err(str(error)) from None
         except Exception as error:

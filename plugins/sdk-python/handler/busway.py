@@ -5,7 +5,7 @@ any other exception is a retry with its text.
 """
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from componentize_py_types import Err as _Err
 from wit_world.imports import config as _config
@@ -15,7 +15,7 @@ from wit_world.imports import types as _types
 
 from busway_event import Event, Metadata, log, to_json
 
-__all__ = ["Event", "Handler", "Metadata", "Reject", "Retry", "Subscription", "config", "kv", "log", "publish"]
+__all__ = ["Event", "Handler", "Metadata", "PublishError", "Reject", "Retry", "Subscription", "config", "kv", "log", "publish"]
 
 
 @dataclass
@@ -53,6 +53,24 @@ class Retry(Exception):
         self.after_ms = after_ms
 
 
+PublishCode = Literal["denied", "limit", "invalid"]
+
+
+class PublishError(Reject):
+    """The hub did not take an event. Not caught, it is a reject."""
+
+    def __init__(self, code: PublishCode, message: str) -> None:
+        super().__init__(message)
+        self.code: PublishCode = code
+
+
+_CODES: dict[_publisher.PublishCode, PublishCode] = {
+    _publisher.PublishCode.DENIED: "denied",
+    _publisher.PublishCode.LIMIT: "limit",
+    _publisher.PublishCode.INVALID: "invalid",
+}
+
+
 def publish(
     type: str,
     data: Any = None,
@@ -62,12 +80,12 @@ def publish(
     correlation_id: str | None = None,
     extensions: list[tuple[str, str]] = [],
 ) -> str:
-    """Publishes an event with this data, or with JSON text as it is, and returns its id. A refusal is a reject."""
+    """Publishes an event with this data, or with JSON text as it is, and returns its id. A refusal is a `PublishError`."""
     json = to_json(data) if text is None else text
     try:
         return _publisher.publish(_types.NewEvent(type, json, tags, correlation_id, extensions))
     except _Err as error:
-        raise Reject(error.value.message) from None
+        raise PublishError(_CODES[error.value.code], error.value.message) from None
 
 
 def config(key: str, default: str | None = None) -> str | None:
@@ -85,6 +103,8 @@ class kv:
 
     @staticmethod
     def set(key: str, value: bytes) -> None:
+        if not isinstance(value, bytes):
+            raise TypeError(f"expected bytes, found {type(value).__name__}")  # or it would be a trap that says nothing
         _retried(_kv.set, key, value)
 
     @staticmethod

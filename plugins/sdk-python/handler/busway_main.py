@@ -1,6 +1,5 @@
 """Between the contract and plugin.py."""
 
-
 from componentize_py_types import Err
 from wit_world import exports
 from wit_world.exports.handler import Delivery, Description
@@ -8,7 +7,7 @@ from wit_world.imports import types
 
 import plugin
 from busway import Event, Reject, Retry, Subscription
-from busway_event import explain, hints
+from busway_event import explain, hints, is_async, no_async
 
 
 class Handler(exports.Handler):
@@ -29,7 +28,8 @@ class Handler(exports.Handler):
 
     def handle(self, event: types.Event, delivery: Delivery) -> None:
         try:
-            plugin.handle(Event(event), delivery.attempt)
+            if is_async(plugin.handle(Event(event), delivery.attempt)):
+                raise Reject(no_async("handle"))
         except Reject as error:
             raise Err(types.Failure(types.FailureKind.REJECT, str(error), None)) from None
         except Retry as error:

@@ -28,5 +28,5 @@ export function handle(event: Event, attempt: u32): Failure | null {
   if (orders.failure) return orders.failure;
   log(`order ${orders.value} of ${order.customer}`);
 
-  return publish(new NewEvent("order.counted", `{"customer":${json.quote(order.customer)},"orders":${orders.value}}`));
+  return publish(new NewEvent("order.counted", `{"customer":${json.quote(order.customer)},"orders":${orders.value}}`)).failure;
 }
