@@ -36,7 +36,11 @@ impl Spent {
 /// costs as much as a tenth of them.
 ///
 /// Pinned by its caller: handed over as a value, all that it could ever hold would be copied.
-pub(super) async fn within<F: Future>(began: Instant, time: Duration, mut call: Pin<&mut F>) -> (Result<F::Output, Late>, Spent) {
+pub(super) async fn within<F: Future>(
+    began: Instant,
+    time: Duration,
+    mut call: Pin<&mut F>,
+) -> (Result<F::Output, Late>, Spent) {
     let mut timer = None;
     let (mut first, mut spent) = (Some(began), Spent::default());
     let mut wakes: Option<Arc<Wakes>> = None;
