@@ -17,7 +17,7 @@ TOOLCHAIN_FILES = tests/toolchains/requirements.txt tests/toolchains/package.jso
 BUSWAY = $(TARGET)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))/busway
 export CARGO_TARGET_DIR = $(abspath $(TARGET))
 
-.PHONY: run test toolchains plugins demo demo-github torture leaks bench fuzz hub setup fmt clippy unit doc webhooks
+.PHONY: run test toolchains plugins demo demo-github starling torture leaks bench fuzz hub setup fmt clippy unit doc webhooks
 
 ## The hub with the example plugins and live demo events: open another terminal and try `make demo`, curl, or `busway tail`.
 run: plugins hub
@@ -66,6 +66,10 @@ torture: setup
 leaks: setup
 	BUSWAY_RELOADS=10000 BUSWAY_FAULTS=100000 BUSWAY_LEAKS_RESULT=$(abspath $(TARGET))/leaks.json \
 	  cargo nextest run --locked --workspace --profile leaks -E 'test(leaks::)'
+
+## The plugins in JavaScript, built with StarlingMonkey in place of QuickJS, have to keep the same contract.
+starling: setup toolchains
+	cargo nextest run --locked --package busway-tests --features starling -E 'test(starling::)'
 
 ## Figures for BENCHMARKS.md.
 bench: setup

@@ -20,8 +20,10 @@ pub struct Guest {
     pub namespace: Arc<Namespace>,
 }
 
+/// StarlingMonkey takes some 15,000 for each byte that it hands over.
+const FUEL: u64 = if cfg!(feature = "starling") { 20_000_000_000 } else { 1_000_000_000 };
 /// Time is not the point here, and the host is not optimised. The largest event has to fit.
-const LIMITS: &str = "[limits]\ndeadline = \"20s\"\nfuel = 1000000000\nlog_lines = 10000\noutbox_bytes = \"2MiB\"\n";
+const LIMITS: &str = "[limits]\ndeadline = \"20s\"\nlog_lines = 10000\noutbox_bytes = \"2MiB\"\n";
 
 impl Guest {
     pub fn new(name: &str, bytes: Vec<u8>) -> Self {
@@ -39,7 +41,7 @@ impl Guest {
         let source = Source {
             name: self.name.parse().unwrap(),
             bytes: self.bytes.clone(),
-            manifest: Manifest::parse(&format!("{manifest}\n{LIMITS}")).unwrap(),
+            manifest: Manifest::parse(&format!("{manifest}\n{LIMITS}fuel = {FUEL}\n")).unwrap(),
             generation,
             namespace: self.namespace.clone(),
             stats: Arc::new(Stats::default()),

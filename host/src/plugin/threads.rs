@@ -133,16 +133,13 @@ fn own_time() -> Duration {
 pub(super) struct Tempo {
     /// Short calls to come before it is believed to make short calls.
     before_trusted: AtomicU32,
-    /// How many that will be when it has made a long one.
-    before_trusted_again: AtomicU32,
+    /// How many it took the last time; 0 if it was not asked for them yet.
+    asked: AtomicU32,
 }
 
 impl Default for Tempo {
     fn default() -> Self {
-        Self {
-            before_trusted: AtomicU32::new(BEFORE_TRUSTED),
-            before_trusted_again: AtomicU32::new(BEFORE_TRUSTED_AGAIN),
-        }
+        Self { before_trusted: AtomicU32::new(BEFORE_TRUSTED), asked: AtomicU32::new(0) }
     }
 }
 
@@ -157,12 +154,12 @@ impl Tempo {
     #[inline]
     pub(super) fn record(&self, fuel: u64, worked: Duration) {
         if fuel > SHORT_FUEL || worked > SHORT {
-            let again = self.before_trusted_again.load(Relaxed);
-            // It was believed, and the hub's threads paid for it.
-            if !self.is_slow() {
-                self.before_trusted_again.store((again * 2).min(BEFORE_TRUSTED_AT_LAST), Relaxed);
-            }
-            self.before_trusted.store(again, Relaxed);
+            // It was believed, and the hub's threads paid for it: that costs more each time.
+            let broken = if self.is_slow() { 1 } else { 2 };
+            let asked = self.asked.load(Relaxed) * broken;
+            let asked = asked.clamp(BEFORE_TRUSTED_AGAIN, BEFORE_TRUSTED_AT_LAST);
+            self.asked.store(asked, Relaxed);
+            self.before_trusted.store(asked, Relaxed);
         } else if self.is_slow() {
             let _ = self.before_trusted.try_update(Relaxed, Relaxed, |left| left.checked_sub(1));
         }

@@ -122,13 +122,22 @@ impl Wake for Wakes {
 mod tests {
     use super::*;
     use std::pin::pin;
-    use tokio::task::yield_now;
 
     const DEADLINE: Duration = Duration::from_millis(40);
 
     async fn spent(call: impl Future<Output = ()>) -> (bool, Spent) {
         let (answer, spent) = within(Instant::now(), DEADLINE, pin!(call)).await;
         (answer.is_ok(), spent)
+    }
+
+    /// Gives way as a guest does: woken at once.
+    async fn give_way() {
+        let mut given = false;
+        poll_fn(|context| {
+            context.waker().wake_by_ref();
+            if std::mem::replace(&mut given, true) { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
     }
 
     fn busy(time: Duration) {
@@ -146,14 +155,14 @@ mod tests {
     async fn who_gives_way_to_others_that_work_is_starved() {
         let gives_way = async {
             loop {
-                yield_now().await;
+                give_way().await;
             }
         };
         // On the same thread, in turns with it.
         let other = async {
             for _ in 0..20 {
                 busy(DEADLINE / 8);
-                yield_now().await;
+                give_way().await;
             }
         };
         let ((in_time, spent), ()) = tokio::join!(spent(gives_way), other);
@@ -166,13 +175,7 @@ mod tests {
         let spins = async {
             loop {
                 busy(DEADLINE / 10);
-                // As a guest that yields: woken at once.
-                let mut given = false;
-                poll_fn(|context| {
-                    context.waker().wake_by_ref();
-                    if std::mem::replace(&mut given, true) { Poll::Ready(()) } else { Poll::Pending }
-                })
-                .await;
+                give_way().await;
             }
         };
         let (in_time, _) = spent(spins).await;
