@@ -174,7 +174,7 @@ impl Engine {
         let component = match blocking(move || engine.known(hash)).await? {
             Some(known) => {
                 self.tally.saved.inc();
-                known.map_err(LoadError::Compile)?
+                known?
             }
             None => self.compile_now(bytes, hash).await?,
         };
@@ -201,6 +201,7 @@ impl Engine {
         }
     }
 
+    /// What was compiled is kept though it may not be usable now: with a larger `max_memory`, or more of the machine, it will be.
     fn keep(&self, hash: Hash, compiled: Vec<u8>) -> Result<Component, LoadError> {
         if wasmtime::Engine::detect_precompiled(&compiled) != Some(Precompiled::Component) {
             self.tally.failed.inc();
@@ -208,21 +209,19 @@ impl Engine {
                 "what it wrote cannot be used: it is no compiled component",
             )));
         }
-        let component = match cache::load(self.linker.engine(), &compiled) {
-            Ok(component) => component,
-            // It is well formed, so it is the file that asks for what no instance gets.
-            Err(error) => {
-                self.tally.refused.inc();
-                let why = format!("what was compiled cannot be used: {error:#}");
-                self.remember_refusal(hash, why.clone());
-                return Err(LoadError::Compile(why));
-            }
-        };
         self.tally.compiled.inc();
+        let component = self.load(&compiled);
         if let Some(disk) = &self.disk {
             disk.put(hash, &Known::Compiled(compiled));
         }
-        Ok(component)
+        component
+    }
+
+    /// It is well formed, so where that fails it asks for what no instance gets here, or the machine has no room for it now. Neither is
+    /// remembered: it is the same file tomorrow, and the hub may be another.
+    fn load(&self, compiled: &[u8]) -> Result<Component, LoadError> {
+        let unusable = |error| LoadError::Compile(format!("what was compiled cannot be used: {error:#}"));
+        cache::load(self.linker.engine(), compiled).map_err(unusable)
     }
 
     fn remember_refusal(&self, hash: Hash, why: String) {
@@ -237,18 +236,16 @@ impl Engine {
         }
     }
 
-    /// What the compiler said before; nothing, if that is no use on this machine.
-    fn known(&self, hash: Hash) -> Option<Result<Component, String>> {
+    /// What the compiler said before.
+    fn known(&self, hash: Hash) -> Option<Result<Component, LoadError>> {
         let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner).get(&hash).cloned();
         if let Some(why) = refused {
-            return Some(Err(why));
+            return Some(Err(LoadError::Compile(why)));
         }
         match self.disk.as_ref()?.get(hash)? {
-            Known::Refused(why) => Some(Err(why)),
-            Known::Compiled(compiled) => cache::load(self.linker.engine(), &compiled)
-                .inspect_err(|error| tracing::warn!(%error, "not taken from the compile cache: compiled anew"))
-                .ok()
-                .map(Ok),
+            Known::Refused(why) => Some(Err(LoadError::Compile(why))),
+            // Of every byte it is known that it is as it was written, for this compiler: another run would write the same.
+            Known::Compiled(compiled) => Some(self.load(&compiled)),
         }
     }
 
