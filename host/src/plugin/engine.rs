@@ -8,6 +8,7 @@ use super::fault::LoadError;
 use super::gate;
 use super::host::{self, Guest};
 use super::limits::{MAX_CORE_INSTANCES, MAX_MEMORIES, MAX_STACK_BYTES, MAX_TABLE_ELEMENTS, MAX_TABLES};
+use super::memory::Memory;
 use super::room::{Room, TABLES};
 use super::threads::SlowThreads;
 use super::ticker::Ticker;
@@ -34,13 +35,15 @@ pub struct EngineConfig {
     pub cache: Option<PathBuf>,
     /// Most bytes that the memory of any plugin may have; a manifest cannot ask for more.
     pub max_memory: usize,
+    /// Most bytes that all instances together may have, idle ones included; 0: half of what the machine has, or the process may have.
+    pub max_total_memory: usize,
     /// Most instances at once, idle ones included.
     pub max_instances: u32,
 }
 
 impl Default for EngineConfig {
     fn default() -> Self {
-        Self { compiler: Compiler::Here, cache: None, max_memory: 64 << 20, max_instances: 1_000 }
+        Self { compiler: Compiler::Here, cache: None, max_memory: 64 << 20, max_total_memory: 0, max_instances: 1_000 }
     }
 }
 
@@ -80,6 +83,7 @@ pub struct Engine {
     ticker: Ticker,
     slow: SlowThreads,
     room: Arc<Room>,
+    memory: Arc<Memory>,
     turns: Turns,
     tally: Tally,
 }
@@ -125,8 +129,9 @@ impl Engine {
         let ticker = Ticker::start(engine).map_err(EngineError::Threads)?;
         let slow = SlowThreads::start().map_err(EngineError::Threads)?;
         let room = Room::new(config.max_instances);
+        let memory = Memory::new(config.max_total_memory, config.max_memory);
         let (cache, refused, turns, tally) = Default::default();
-        Ok(Arc::new(Self { config, linker, cache, refused, disk, ticker, slow, room, turns, tally }))
+        Ok(Arc::new(Self { config, linker, cache, refused, disk, ticker, slow, room, memory, turns, tally }))
     }
 
     /// What it was made with.
@@ -149,14 +154,20 @@ impl Engine {
         &self.room
     }
 
+    /// Of which every instance takes its share.
+    pub(super) fn memory(&self) -> &Arc<Memory> {
+        &self.memory
+    }
+
     pub(super) fn linker(&self) -> &Linker<Guest> {
         &self.linker
     }
 
-    /// Writes how often the compiler was started, and how full the pool is.
+    /// Writes how often the compiler was started, how full the pool is, and how much memory there may be.
     pub(super) fn write_metrics(&self, out: &mut Exposition) {
         self.tally.write(out);
         self.room.write_metrics(out);
+        self.memory.write_metrics(out);
     }
 
     /// The component, ready to be linked: compiled before, or now.
