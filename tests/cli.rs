@@ -74,15 +74,19 @@ impl Serving {
     }
 
     pub async fn until_said(&mut self, text: &str) -> String {
+        self.all_until_said(text).await.pop().unwrap()
+    }
+
+    /// The lines up to the one with `text` in it.
+    pub async fn all_until_said(&mut self, text: &str) -> Vec<String> {
+        let mut lines = Vec::new();
         within(async {
-            loop {
-                let line = self.said.next_line().await.unwrap().expect("it has not ended");
-                if line.contains(text) {
-                    return line;
-                }
+            while lines.last().is_none_or(|line: &String| !line.contains(text)) {
+                lines.push(self.said.next_line().await.unwrap().expect("it has not ended"));
             }
         })
-        .await
+        .await;
+        lines
     }
 
     pub async fn signal(&self, name: &str) {

@@ -230,20 +230,100 @@ async fn a_confined_process_connects_nowhere_and_listens_only_where_it_may() {
     assert_eq!(any.told(&["connect", &there.to_string()]).await, "PermissionDenied");
 }
 
+/// What systemd would be, as far as the hub speaks to it.
+struct Supervisor {
+    socket: UnixDatagram,
+    path: PathBuf,
+}
+
+/// Asks for a minute more.
+const EXTEND: &str = "EXTEND_TIMEOUT_USEC=60000000";
+
+impl Supervisor {
+    fn new(dir: &Path) -> Self {
+        let path = dir.join("notify");
+        let socket = UnixDatagram::bind(&path).unwrap();
+        socket.set_read_timeout(Some(crate::hub::PATIENCE)).unwrap();
+        Self { socket, path }
+    }
+
+    fn heard(&self) -> String {
+        let mut bytes = [0; 64];
+        let length = self.socket.recv(&mut bytes).unwrap();
+        String::from_utf8_lossy(&bytes[..length]).into_owned()
+    }
+
+    /// What is said besides that it takes longer.
+    fn heard_at_last(&self) -> String {
+        std::iter::repeat_with(|| self.heard()).find(|said| said != EXTEND).unwrap()
+    }
+
+    async fn start(&self, own: &Path) -> Serving {
+        Serving::of(serve(&mut busway(), own).env("NOTIFY_SOCKET", &self.path)).await
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_supervisor_is_told_when_the_hub_is_ready_and_when_it_stops() {
     let (dir, own, _) = place();
-    let path = dir.path().join("notify");
-    let socket = UnixDatagram::bind(&path).unwrap();
-    socket.set_read_timeout(Some(crate::hub::PATIENCE)).unwrap();
-    let heard = || {
-        let mut bytes = [0; 64];
-        let length = socket.recv(&mut bytes).unwrap();
-        String::from_utf8_lossy(&bytes[..length]).into_owned()
-    };
-    let mut hub = Serving::of(serve(&mut busway(), &own).env("NOTIFY_SOCKET", &path)).await;
-    assert_eq!(heard(), "READY=1");
+    let supervisor = Supervisor::new(dir.path());
+    let mut hub = supervisor.start(&own).await;
+    assert_eq!(supervisor.heard_at_last(), "READY=1");
     hub.signal("TERM").await;
-    assert_eq!(heard(), "STOPPING=1");
+    assert_eq!(supervisor.heard(), "STOPPING=1");
     assert!(within(hub.child.wait()).await.unwrap().success());
+}
+
+/// A process that stands still, until this is dropped.
+struct Stopped(String);
+
+impl Stopped {
+    /// The compiler that a hub has started.
+    async fn compiler_of(hub: u32) -> Self {
+        let is_its = |pid: &str| {
+            let of = |file: &str| fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
+            of("status").contains(&format!("\nPPid:\t{hub}\n")) && of("cmdline").contains("compile-component")
+        };
+        let find = || {
+            fs::read_dir("/proc")
+                .unwrap()
+                .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+                .find(|pid| is_its(pid))
+        };
+        let mut found = None;
+        crate::hub::until(|| {
+            found = find();
+            found.is_some()
+        })
+        .await;
+        let stopped = Self(found.unwrap());
+        stopped.signal("STOP");
+        stopped
+    }
+
+    fn signal(&self, name: &str) {
+        assert!(std::process::Command::new("kill").args(["-s", name, &self.0]).status().unwrap().success());
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        self.signal("CONT");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_supervisor_is_asked_for_more_time_for_as_long_as_plugins_are_compiled() {
+    let (dir, own, _) = place();
+    fs::create_dir(own.join("plugins")).unwrap();
+    fs::write(own.join("plugins/probe.wasm"), probe(1)).unwrap();
+    let supervisor = Supervisor::new(dir.path());
+    let hub = supervisor.start(&own).await;
+    let stopped = Stopped::compiler_of(hub.child.id().unwrap()).await;
+    for _ in 0..2 {
+        assert_eq!(supervisor.heard(), EXTEND);
+    }
+    drop(stopped);
+    assert_eq!(supervisor.heard_at_last(), "READY=1");
+    assert_eq!(get(&hub, "/v1/plugins/probe").await["state"], "active");
 }

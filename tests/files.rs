@@ -5,6 +5,7 @@ mod content;
 mod crowd;
 mod directory;
 mod leaks;
+mod permission;
 
 use crate::{
     guests::probe,
@@ -47,13 +48,10 @@ impl TestHub {
 
     /// What `/metrics` says of the compiler: how often it was started with an outcome, or was not needed (`saved`).
     async fn compilations(&self, outcome: &str) -> u64 {
-        let (_, text) = self.get("/metrics").await;
-        let line = match outcome {
-            "saved" => "busway_plugin_compilations_saved_total ".to_owned(),
-            outcome => format!("busway_plugin_compilations_total{{outcome=\"{outcome}\"}} "),
-        };
-        let text = text.as_str().unwrap();
-        text.lines().find_map(|found| found.strip_prefix(&line)).unwrap().parse().unwrap()
+        match outcome {
+            "saved" => self.metric("busway_plugin_compilations_saved_total").await,
+            outcome => self.metric(&format!("busway_plugin_compilations_total{{outcome=\"{outcome}\"}}")).await,
+        }
     }
 
     /// Waits until the compiler was not needed `count` times.

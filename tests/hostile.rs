@@ -1,11 +1,14 @@
 //! Plugins that mean harm, each in a hub with a healthy plugin beside it that gets 1,000 events a second: the harm ends with the
-//! right code, the healthy one loses nothing, and what was taken is given back. How much slower the healthy one was meanwhile is
-//! measured and printed, and not judged here: other tests run beside it.
+//! right code, the healthy one loses nothing and is not much slower meanwhile, also while the other is loaded, and what was taken is
+//! given back.
 
 mod cases;
 #[expect(dead_code, reason = "shared with the host's own tests, which use all of it")]
 #[path = "../host/src/plugin/testing/guest.rs"]
 pub(crate) mod guest;
+mod refused;
+mod together;
+mod words;
 
 use crate::{
     guests::probe,
@@ -15,6 +18,7 @@ use busway::{event::NewEvent, log::Step};
 use cases::{Case, Ends};
 use serde_json::{Value, json};
 use std::{
+    cell::Cell,
     collections::HashMap,
     fs,
     time::{Duration, Instant},
@@ -27,6 +31,9 @@ const ROUND: Duration = Duration::from_millis(400);
 const RATE: u32 = 1_000;
 /// A call may end so much later than its deadline, on a machine that is busy with other things too.
 const LATE: Duration = Duration::from_millis(1_500);
+/// So much slower (milliseconds) the healthy one may be even where twice its time alone is less. One bulk operation of a guest holds a
+/// thread for up to 15 ms, and the system gives each of those that wait for a core a few more: no promise is broken by either.
+const SLOWER: f64 = 25.0;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn hostile_plugins_end_with_their_code_and_the_neighbour_loses_nothing() {
@@ -58,21 +65,50 @@ async fn hostile_plugins_end_with_their_code_and_the_neighbour_loses_nothing() {
     assert_eq!((&good["faults"], &good["calls"]), (&json!({}), &good["ok"]), "{good}");
 }
 
+/// What was seen of a case.
+struct Round {
+    ends: String,
+    longest: Duration,
+    memory: u64,
+    p50: f64,
+    p99: f64,
+    alone: f64,
+}
+
+impl Round {
+    /// By how much the healthy one was slower than it may be; negative if it was not.
+    fn excess(&self) -> f64 {
+        self.p99 - (2.0 * self.alone).max(self.alone + SLOWER)
+    }
+}
+
+/// A machine that is busy with other things makes everybody slow for a moment, so where the healthy one is, it is measured again and
+/// again, and the middle one of three counts.
 async fn run(hub: &TestHub, case: &Case) -> String {
+    let mut rounds = vec![measure(hub, case).await];
+    if rounds[0].excess() > 0.0 {
+        rounds.extend([measure(hub, case).await, measure(hub, case).await]);
+        rounds.sort_by(|one, other| one.excess().total_cmp(&other.excess()));
+    }
+    let Round { ends, longest, memory, p50, p99, alone } = &rounds[rounds.len() / 2];
+    assert!(rounds[rounds.len() / 2].excess() <= 0.0, "{}: p99 {p99} ms, alone {alone} ms", case.name);
+    row([
+        case.name,
+        ends,
+        &format!("{:.1} ms", longest.as_secs_f64() * 1e3),
+        &format!("{} KiB", memory >> 10),
+        &format!("{p50:.2} ms"),
+        &format!("{p99:.2} ms"),
+        &format!("{alone:.2} ms"),
+        &format!("{:.2}", p99 / alone),
+    ])
+}
+
+async fn measure(hub: &TestHub, case: &Case) -> Round {
     let mut alone = traffic(hub, 0).await;
-    let manifest = format!(
-        "retry.attempts = 1\nlimits.deadline = \"{}ms\"\nsubscriptions = [{{ event_types = [\"{}\"] }}]\n{}",
-        case.deadline.as_millis(),
-        case.subscribes,
-        case.manifest
-    );
-    hub.put("bad.toml", manifest);
-    hub.put("bad.wasm", &case.wasm);
-    let status =
-        hub.plugin_until("bad", |status| ["active", "failed"].contains(&status["state"].as_str().unwrap_or(""))).await;
-    let mut beside = match case.ends {
-        Ends::Load(_) => alone.clone(),
-        _ => traffic(hub, case.rate).await,
+    let (status, mut beside) = match case.ends {
+        Ends::Load(_) => while_loading(hub, case).await,
+        _ => (install(hub, case).await, traffic(hub, case.rate).await),
     };
     let status = ended(hub, case, status).await;
     let longest = Duration::from_micros(status["time_us"]["max"].as_f64().unwrap_or(0.0) as u64);
@@ -87,17 +123,38 @@ async fn run(hub: &TestHub, case: &Case) -> String {
         Ends::Fault(_) => status["faults"].as_object().unwrap().keys().cloned().collect::<Vec<_>>().join(" "),
         Ends::Well => "ok".into(),
     };
-    let [p50, p99, alone99] = [quantile(&mut beside, 0.5), quantile(&mut beside, 0.99), quantile(&mut alone, 0.99)];
-    row([
-        case.name,
-        &ends,
-        &format!("{:.1} ms", longest.as_secs_f64() * 1e3),
-        &format!("{} KiB", memory >> 10),
-        &format!("{p50:.2} ms"),
-        &format!("{p99:.2} ms"),
-        &format!("{alone99:.2} ms"),
-        &format!("{:.2}", p99 / alone99),
-    ])
+    let [p50, p99, alone] = [quantile(&mut beside, 0.5), quantile(&mut beside, 0.99), quantile(&mut alone, 0.99)];
+    Round { ends, longest, memory, p50, p99, alone }
+}
+
+/// Puts it there; its status once it is loaded, or is not going to be.
+async fn install(hub: &TestHub, case: &Case) -> Value {
+    let manifest = format!(
+        "retry.attempts = 1\nlimits.deadline = \"{}ms\"\nsubscriptions = [{{ event_types = [\"{}\"] }}]\n{}",
+        case.deadline.as_millis(),
+        case.subscribes,
+        case.manifest
+    );
+    hub.put("bad.toml", manifest);
+    hub.put("bad.wasm", &case.wasm);
+    hub.plugin_until("bad", |status| ["active", "failed"].contains(&status["state"].as_str().unwrap_or(""))).await
+}
+
+/// The same, and the times of the healthy one meanwhile.
+async fn while_loading(hub: &TestHub, case: &Case) -> (Value, Vec<f64>) {
+    let (loaded, mut times) = (Cell::new(false), Vec::new());
+    let load = async {
+        let status = install(hub, case).await;
+        loaded.set(true);
+        status
+    };
+    let measure = async {
+        while !loaded.get() {
+            times.extend(traffic(hub, 0).await);
+        }
+    };
+    let (status, ()) = tokio::join!(load, measure);
+    (status, times)
 }
 
 /// Waits until it has ended as it should; its status then.

@@ -92,6 +92,14 @@ impl TestHub {
         answer(self.http.post(self.url(path)).header("content-type", "application/json").body(body)).await
     }
 
+    /// A sample of `/metrics`, by its name and labels as they stand there.
+    pub async fn metric(&self, sample: &str) -> u64 {
+        let (_, text) = self.get("/metrics").await;
+        let text = text.as_str().unwrap();
+        let value = text.lines().find_map(|line| line.strip_prefix(sample)?.strip_prefix(' '));
+        value.unwrap_or_else(|| panic!("no {sample} in {text}")).parse().unwrap()
+    }
+
     pub async fn publish(&self, event_type: &str, data: Value) -> u64 {
         self.bus().publish(NewEvent::new(event_type).data(data).unwrap()).await.unwrap().seq
     }

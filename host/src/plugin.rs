@@ -23,6 +23,7 @@ mod instance;
 pub mod lane;
 pub mod limits;
 pub mod manifest;
+mod memory;
 pub mod registry;
 mod room;
 mod schema;

@@ -4,6 +4,7 @@ use super::{Beside, status_of};
 use crate::{
     cli::{Serving, busway},
     guests::{guest, probe},
+    hostile::guest::{Guest, OK},
     hub::{TestHub, within},
 };
 use serde_json::{Value, json};
@@ -83,6 +84,8 @@ async fn whatever_a_file_is_it_ends_in_a_typed_error_and_the_plugin_beside_it_lo
         let error = hub.refused(name).await;
         assert_eq!(error["code"], *code, "{name}: {error}");
         assert!(error["message"].as_str().unwrap().contains(text), "{name}: {error}");
+        let sample = format!("busway_plugin_load_failures_total{{plugin=\"{name}\",code=\"{code}\"}}");
+        assert_ne!(hub.metric(&sample).await, 0, "{sample}");
     }
     beside.lost_nothing(&hub).await;
 }
@@ -240,6 +243,32 @@ async fn what_the_compiler_said_of_a_file_is_remembered_and_an_operator_may_ask_
     let hub = TestHub::durable(hub.end().await, |config| config.plugins.cache = cache).await;
     assert_eq!(hub.refused("bad").await["code"], "load.compile");
     assert_eq!((hub.compilations("refused").await, hub.compilations("saved").await), (0, 2));
+}
+
+/// That is said of the hub and not of the file, so it is not remembered of the file.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_asks_for_more_memory_than_there_is_is_loaded_after_a_restart_with_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let cache = dir.path().join("cache");
+    let with = async |dir, max_memory| {
+        TestHub::durable(dir, |config| {
+            config.plugins.cache = cache.clone();
+            config.plugins.max_memory = max_memory;
+        })
+        .await
+    };
+    let hub = with(dir, 64 * MIB).await;
+    hub.put("large.toml", "[limits]\nmemory = \"128MiB\"");
+    hub.put("large.wasm", wat(&Guest { fields: "(memory 1600)", ..Guest::handler(OK) }.wat()));
+    let error = hub.refused("large").await;
+    assert_eq!(error["code"], "load.compile", "{error}");
+    assert!(error["message"].as_str().unwrap().contains("what was compiled cannot be used"), "{error}");
+    let hub = with(hub.end().await, 64 * MIB).await;
+    assert_eq!(hub.refused("large").await["code"], "load.compile");
+    assert_eq!(hub.compilations("compiled").await, 0, "what was compiled is kept");
+    let hub = with(hub.end().await, 128 * MIB).await;
+    hub.plugin_until("large", |status| status["state"] == "active").await;
+    assert_eq!(hub.compilations("compiled").await, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

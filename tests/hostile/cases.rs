@@ -33,7 +33,7 @@ const RANDOM: More = More {
     core: r#"(import "host" "bytes" (func $bytes (param i64 i32)))"#,
 };
 
-const POLL: More = More {
+pub const POLL: More = More {
     imports: r#"(import "wasi:io/poll@0.2.0" (instance $poll
         (export "pollable" (type $p (sub resource)))
         (export "poll" (func (param "in" (list (borrow $p))) (result (list u32))))))

@@ -25,6 +25,11 @@ use tracing_subscriber::EnvFilter;
 /// As a shell reports a program that SIGTERM ended.
 const ENDED_AT_ONCE: u8 = 143;
 
+/// While plugins are loaded, a supervisor is told this often ...
+const EXTEND_EVERY: Duration = Duration::from_secs(5);
+/// ... that it is to wait for so much longer: a hub that hangs is noticed after that.
+const EXTEND_BY: Duration = Duration::from_secs(60);
+
 #[derive(Debug, clap::Args)]
 pub(super) struct ServeArgs {
     /// Configuration file (TOML).
@@ -129,7 +134,7 @@ async fn serve(config: Config, demo: Option<u32>, supervisor: Supervisor) -> any
     let addr = hub.addr();
     note(format_args!("listening on http://{addr}, plugins from {}/, {journal}; ctrl-c ends it", dir.display()));
     tokio::select! {
-        () = hub.ready() => {}
+        () = loaded(&hub, &supervisor) => {}
         () = signals.next() => return stop(hub, signals, &supervisor).await,
     }
     supervisor.tell("READY=1");
@@ -142,6 +147,18 @@ async fn serve(config: Config, demo: Option<u32>, supervisor: Supervisor) -> any
         demo.abort();
     }
     stop(hub, signals, &supervisor).await
+}
+
+/// Waits until the plugins are loaded. That may take longer than the supervisor gives a start: each has a bound of its own to be compiled
+/// in, and of how many there are nobody knows before.
+async fn loaded(hub: &Hub, supervisor: &Supervisor) {
+    let mut step = tokio::time::interval(EXTEND_EVERY);
+    loop {
+        tokio::select! {
+            () = hub.ready() => return,
+            _ = step.tick() => supervisor.tell(&format!("EXTEND_TIMEOUT_USEC={}", EXTEND_BY.as_micros())),
+        }
+    }
 }
 
 async fn stop(hub: Hub, mut signals: Signals, supervisor: &Supervisor) -> anyhow::Result<ExitCode> {

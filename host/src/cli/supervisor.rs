@@ -1,4 +1,4 @@
-//! Tells systemd when the hub is ready and when it stops, where that started it and wants to know (`Type=notify`, sd_notify(3)).
+//! Tells systemd that the hub is still starting, when it is ready and when it stops, where that started it and wants to know (`Type=notify`, sd_notify(3)).
 
 use std::os::unix::net::UnixDatagram;
 

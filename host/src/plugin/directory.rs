@@ -239,18 +239,59 @@ fn read(dir: &Path, file: &str, limit: u64) -> Result<Vec<u8>, LoadError> {
 /// neither waits for a writer of a pipe nor follows a link that was put there meanwhile.
 fn open(dir: &Path, path: &Path) -> Result<File, LoadError> {
     let other = LoadError::File("something else (a directory, a pipe or a device)");
-    let real: PathBuf = path.canonicalize()?;
-    if !real.starts_with(dir.canonicalize()?) {
-        return Err(LoadError::File("a link out of it"));
-    }
+    let (dir, real): (PathBuf, PathBuf) = (dir.canonicalize()?, path.canonicalize()?);
+    let Ok(within) = real.strip_prefix(&dir) else { return Err(LoadError::File("a link out of it")) };
     // A device may do something when it is opened, so it is not; afterwards, for what was put there meanwhile.
     if !fs::metadata(&real)?.is_file() {
         return Err(other);
     }
-    let file =
-        OpenOptions::new().read(true).custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32).open(&real)?;
+    let file = open_beneath(&dir, within)?;
     if !file.metadata()?.is_file() {
         return Err(other);
     }
     Ok(file)
+}
+
+/// `within` has no links any more: one that is on the way now was put there since. The kernel does not follow it (openat2, Linux 5.6);
+/// one that cannot be asked, or may not be, looks at the last part of the way only.
+fn open_beneath(dir: &Path, within: &Path) -> std::io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::{fs, fs::ResolveFlags, io::Errno};
+        let beneath = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+        let above = File::open(dir)?;
+        match fs::openat2(above, within, flags, fs::Mode::empty(), beneath) {
+            Err(Errno::NOSYS | Errno::PERM) => {}
+            opened => return Ok(opened?.into()),
+        }
+    }
+    OpenOptions::new().read(true).custom_flags(flags.bits() as i32).open(dir.join(within))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    /// Between the two looks somebody has put a link in the place of a directory on the way.
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_link_on_the_way_is_followed_before_it_is_opened_and_not_after() {
+        let outer = tempfile::tempdir().unwrap();
+        let (dir, other) = (outer.path().join("plugins"), outer.path().join("other"));
+        for folder in [&dir, &dir.join("1"), &other] {
+            fs::create_dir(folder).unwrap();
+            fs::write(folder.join("x.wasm"), "x").unwrap();
+        }
+        symlink("1", dir.join("current")).unwrap();
+        symlink(dir.join("current/x.wasm"), dir.join("linked.wasm")).unwrap();
+        assert_eq!(read(&dir, "linked.wasm", 9).unwrap(), b"x");
+        assert_eq!(open_beneath(&dir, Path::new("1/x.wasm")).unwrap().metadata().unwrap().len(), 1);
+        fs::rename(dir.join("1"), dir.join("2")).unwrap();
+        symlink(&other, dir.join("1")).unwrap();
+        let error = open_beneath(&dir, Path::new("1/x.wasm")).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(rustix::io::Errno::LOOP.raw_os_error()), "{error}");
+        assert!(matches!(read(&dir, "linked.wasm", 9), Err(LoadError::File("a link out of it"))));
+    }
 }

@@ -8,6 +8,7 @@ use super::fault::LoadError;
 use super::gate;
 use super::host::{self, Guest};
 use super::limits::{MAX_CORE_INSTANCES, MAX_MEMORIES, MAX_STACK_BYTES, MAX_TABLE_ELEMENTS, MAX_TABLES};
+use super::memory::Memory;
 use super::room::{Room, TABLES};
 use super::threads::SlowThreads;
 use super::ticker::Ticker;
@@ -34,13 +35,15 @@ pub struct EngineConfig {
     pub cache: Option<PathBuf>,
     /// Most bytes that the memory of any plugin may have; a manifest cannot ask for more.
     pub max_memory: usize,
+    /// Most bytes that all instances together may have, idle ones included; 0: half of what the machine has, or the process may have.
+    pub max_total_memory: usize,
     /// Most instances at once, idle ones included.
     pub max_instances: u32,
 }
 
 impl Default for EngineConfig {
     fn default() -> Self {
-        Self { compiler: Compiler::Here, cache: None, max_memory: 64 << 20, max_instances: 1_000 }
+        Self { compiler: Compiler::Here, cache: None, max_memory: 64 << 20, max_total_memory: 0, max_instances: 1_000 }
     }
 }
 
@@ -80,6 +83,7 @@ pub struct Engine {
     ticker: Ticker,
     slow: SlowThreads,
     room: Arc<Room>,
+    memory: Arc<Memory>,
     turns: Turns,
     tally: Tally,
 }
@@ -125,8 +129,9 @@ impl Engine {
         let ticker = Ticker::start(engine).map_err(EngineError::Threads)?;
         let slow = SlowThreads::start().map_err(EngineError::Threads)?;
         let room = Room::new(config.max_instances);
+        let memory = Memory::new(config.max_total_memory, config.max_memory);
         let (cache, refused, turns, tally) = Default::default();
-        Ok(Arc::new(Self { config, linker, cache, refused, disk, ticker, slow, room, turns, tally }))
+        Ok(Arc::new(Self { config, linker, cache, refused, disk, ticker, slow, room, memory, turns, tally }))
     }
 
     /// What it was made with.
@@ -149,14 +154,20 @@ impl Engine {
         &self.room
     }
 
+    /// Of which every instance takes its share.
+    pub(super) fn memory(&self) -> &Arc<Memory> {
+        &self.memory
+    }
+
     pub(super) fn linker(&self) -> &Linker<Guest> {
         &self.linker
     }
 
-    /// Writes how often the compiler was started, and how full the pool is.
+    /// Writes how often the compiler was started, how full the pool is, and how much memory there may be.
     pub(super) fn write_metrics(&self, out: &mut Exposition) {
         self.tally.write(out);
         self.room.write_metrics(out);
+        self.memory.write_metrics(out);
     }
 
     /// The component, ready to be linked: compiled before, or now.
@@ -174,7 +185,7 @@ impl Engine {
         let component = match blocking(move || engine.known(hash)).await? {
             Some(known) => {
                 self.tally.saved.inc();
-                known.map_err(LoadError::Compile)?
+                known?
             }
             None => self.compile_now(bytes, hash).await?,
         };
@@ -201,6 +212,7 @@ impl Engine {
         }
     }
 
+    /// What was compiled is kept though it may not be usable now: with a larger `max_memory`, or more of the machine, it will be.
     fn keep(&self, hash: Hash, compiled: Vec<u8>) -> Result<Component, LoadError> {
         if wasmtime::Engine::detect_precompiled(&compiled) != Some(Precompiled::Component) {
             self.tally.failed.inc();
@@ -208,21 +220,19 @@ impl Engine {
                 "what it wrote cannot be used: it is no compiled component",
             )));
         }
-        let component = match cache::load(self.linker.engine(), &compiled) {
-            Ok(component) => component,
-            // It is well formed, so it is the file that asks for what no instance gets.
-            Err(error) => {
-                self.tally.refused.inc();
-                let why = format!("what was compiled cannot be used: {error:#}");
-                self.remember_refusal(hash, why.clone());
-                return Err(LoadError::Compile(why));
-            }
-        };
         self.tally.compiled.inc();
+        let component = self.load(&compiled);
         if let Some(disk) = &self.disk {
             disk.put(hash, &Known::Compiled(compiled));
         }
-        Ok(component)
+        component
+    }
+
+    /// It is well formed, so where that fails it asks for what no instance gets here, or the machine has no room for it now. Neither is
+    /// remembered: it is the same file tomorrow, and the hub may be another.
+    fn load(&self, compiled: &[u8]) -> Result<Component, LoadError> {
+        let unusable = |error| LoadError::Compile(format!("what was compiled cannot be used: {error:#}"));
+        cache::load(self.linker.engine(), compiled).map_err(unusable)
     }
 
     fn remember_refusal(&self, hash: Hash, why: String) {
@@ -237,18 +247,16 @@ impl Engine {
         }
     }
 
-    /// What the compiler said before; nothing, if that is no use on this machine.
-    fn known(&self, hash: Hash) -> Option<Result<Component, String>> {
+    /// What the compiler said before.
+    fn known(&self, hash: Hash) -> Option<Result<Component, LoadError>> {
         let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner).get(&hash).cloned();
         if let Some(why) = refused {
-            return Some(Err(why));
+            return Some(Err(LoadError::Compile(why)));
         }
         match self.disk.as_ref()?.get(hash)? {
-            Known::Refused(why) => Some(Err(why)),
-            Known::Compiled(compiled) => cache::load(self.linker.engine(), &compiled)
-                .inspect_err(|error| tracing::warn!(%error, "not taken from the compile cache: compiled anew"))
-                .ok()
-                .map(Ok),
+            Known::Refused(why) => Some(Err(LoadError::Compile(why))),
+            // Of every byte it is known that it is as it was written, for this compiler: another run would write the same.
+            Known::Compiled(compiled) => Some(self.load(&compiled)),
         }
     }
 

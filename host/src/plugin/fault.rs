@@ -171,7 +171,22 @@ pub enum LoadError {
 }
 
 impl LoadError {
-    /// Its stable code.
+    /// All codes.
+    pub const CODES: [&str; 11] = [
+        "load.io",
+        "load.name",
+        "load.size",
+        "load.not-wasm",
+        "load.core-module",
+        "load.precompiled",
+        "load.compile",
+        "load.imports",
+        "load.exports",
+        "load.describe",
+        "load.manifest",
+    ];
+
+    /// Its stable code, one of [`LoadError::CODES`].
     pub fn code(&self) -> &'static str {
         match self {
             Self::Io(_) | Self::File(_) | Self::Compiler(_) => "load.io",

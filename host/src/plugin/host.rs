@@ -25,6 +25,7 @@ use super::engine::Engine;
 use super::fault::FaultCode;
 use super::grants::{Capability, Grants};
 use super::limits::{Limiter, Limits, MAX_REFUSALS, YIELD_HOST_BYTES};
+use super::memory::Share;
 use super::stats::Stats;
 use super::threads::Tempo;
 use crate::event::Event;
@@ -67,7 +68,8 @@ pub(super) struct Guest {
 
 impl Guest {
     pub(super) fn new(context: Arc<Context>) -> Self {
-        let (limiter, resources) = (Limiter::new(&context.limits), wasi::resources(context.limits.handles));
+        let share = Share::new(context.engine.memory(), &context.stats);
+        let (limiter, resources) = (Limiter::new(&context.limits, share), wasi::resources(context.limits.handles));
         Self { context, limiter, call: Call::default(), resources, wasi: None }
     }
 

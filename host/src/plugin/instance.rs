@@ -226,7 +226,7 @@ impl Instances {
         let guest = live.store.data_mut();
         // A refusal that the guest lived with must not put a name to a later trap.
         guest.limiter.take_refused();
-        if self.keep == 0 || live.calls >= MAX_REUSES || guest.limiter.is_grown() {
+        if self.keep == 0 || live.calls >= MAX_REUSES || !guest.limiter.may_rest() {
             return;
         }
         let mut idle = self.lock();

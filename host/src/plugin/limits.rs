@@ -6,6 +6,7 @@ mod units;
 
 pub use bounds::{Bound, LimitError};
 
+use super::memory::Share;
 use crate::kv::Quota;
 use bounds::{Bytes, Count, Time};
 use serde::{Deserialize, Serialize, Serializer};
@@ -197,13 +198,16 @@ impl Limits {
     }
 }
 
-/// Sums what one instance takes. `wasmtime::StoreLimits` holds for each memory and table by itself, so that 64 memories
-/// of 64 MiB would pass it.
+/// Sums what one instance takes, and takes it from what there is for all. `wasmtime::StoreLimits` holds for each memory and table by
+/// itself, so that 64 memories of 64 MiB would pass it.
 #[derive(Debug)]
 pub(crate) struct Limiter {
     limits: Limits,
+    share: Share,
     memory: usize,
     table_elements: usize,
+    /// Since it last rested.
+    grew: bool,
     refused: Option<Refused>,
 }
 
@@ -214,6 +218,8 @@ pub(crate) enum Refused {
     Memory(usize),
     /// Beyond so many.
     TableElements(usize),
+    /// More of what all instances of the hub may have, which is so many bytes.
+    Total(usize),
 }
 
 impl std::fmt::Display for Refused {
@@ -221,13 +227,19 @@ impl std::fmt::Display for Refused {
         match self {
             Self::Memory(most) => write!(f, "memory beyond {most} bytes"),
             Self::TableElements(most) => write!(f, "tables beyond {most} elements"),
+            Self::Total(most) => {
+                write!(
+                    f,
+                    "more than is left to it of the hub's total of {most} bytes for all plugins (max_total_memory)"
+                )
+            }
         }
     }
 }
 
 impl Limiter {
-    pub(crate) fn new(limits: &Limits) -> Self {
-        Self { limits: limits.clone(), memory: 0, table_elements: 0, refused: None }
+    pub(crate) fn new(limits: &Limits, share: Share) -> Self {
+        Self { limits: limits.clone(), share, memory: 0, table_elements: 0, grew: false, refused: None }
     }
 
     /// Bytes of all memories. A memory never shrinks, so this is also the peak.
@@ -235,9 +247,12 @@ impl Limiter {
         self.memory
     }
 
-    /// Whether it grew so far that a fresh instance is the better place for the next call.
-    pub(crate) fn is_grown(&self) -> bool {
-        self.memory > self.limits.memory / 2
+    /// Whether the instance may wait for another call. Not if it grew so far that a fresh one is the better place for that, nor if it
+    /// grew while others need the memory; one that does not grow is not asked about them again.
+    #[inline]
+    pub(crate) fn may_rest(&mut self) -> bool {
+        let grew = std::mem::take(&mut self.grew);
+        self.memory <= self.limits.memory / 2 && (!grew || self.share.may_rest())
     }
 
     /// What was refused since this was last asked: then a trap is for want of it, whatever it says.
@@ -249,24 +264,28 @@ impl Limiter {
 impl ResourceLimiter for Limiter {
     fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
         let sum = (self.memory - current).saturating_add(desired);
-        let allowed = sum <= self.limits.memory && maximum.is_none_or(|maximum| desired <= maximum);
-        if allowed {
-            self.memory = sum;
+        self.refused = if sum > self.limits.memory || maximum.is_some_and(|maximum| desired > maximum) {
+            Some(Refused::Memory(self.limits.memory))
+        } else if !self.share.grow(sum - self.memory) {
+            Some(Refused::Total(self.share.most()))
         } else {
-            self.refused = Some(Refused::Memory(self.limits.memory));
-        }
-        Ok(allowed)
+            (self.memory, self.grew) = (sum, true);
+            return Ok(true);
+        };
+        Ok(false)
     }
 
     fn table_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
         let sum = (self.table_elements - current).saturating_add(desired);
-        let allowed = sum <= self.limits.table_elements && maximum.is_none_or(|maximum| desired <= maximum);
-        if allowed {
-            self.table_elements = sum;
+        self.refused = if sum > self.limits.table_elements || maximum.is_some_and(|maximum| desired > maximum) {
+            Some(Refused::TableElements(self.limits.table_elements))
+        } else if !self.share.grow_table(sum - self.table_elements) {
+            Some(Refused::Total(self.share.most()))
         } else {
-            self.refused = Some(Refused::TableElements(self.limits.table_elements));
-        }
-        Ok(allowed)
+            (self.table_elements, self.grew) = (sum, true);
+            return Ok(true);
+        };
+        Ok(false)
     }
 
     fn instances(&self) -> usize {
@@ -285,19 +304,41 @@ impl ResourceLimiter for Limiter {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plugin::memory::Memory;
+    use std::sync::Arc;
 
     #[test]
     fn memories_and_tables_are_summed() {
-        let mut limiter = Limiter::new(&Limits { memory: 100, table_elements: 7, ..Limits::HANDLER });
-        assert!(limiter.memory_growing(0, 60, None).unwrap());
-        assert!(limiter.memory_growing(0, 40, None).unwrap());
-        assert_eq!((limiter.is_grown(), limiter.take_refused()), (true, None));
-        assert!(!limiter.memory_growing(40, 41, None).unwrap());
-        assert_eq!((limiter.take_refused(), limiter.take_refused()), (Some(Refused::Memory(100)), None));
-        assert_eq!(limiter.memory(), 100);
-        assert!(limiter.table_growing(0, 7, None).unwrap());
-        assert!(!limiter.table_growing(0, 1, None).unwrap());
-        assert_eq!(limiter.take_refused().unwrap().to_string(), "tables beyond 7 elements");
+        let limits = Limits { memory: 100, table_elements: 7, ..Limits::HANDLER };
+        let limiter = |total| Limiter::new(&limits, Share::new(&Memory::new(total, 0), &Arc::default()));
+        let mut one = limiter(1_000);
+        assert!(one.memory_growing(0, 40, None).unwrap());
+        assert!(one.may_rest());
+        assert!(one.memory_growing(0, 60, None).unwrap());
+        assert_eq!((one.may_rest(), one.take_refused()), (false, None));
+        assert!(!one.memory_growing(40, 41, None).unwrap());
+        assert_eq!((one.take_refused(), one.take_refused()), (Some(Refused::Memory(100)), None));
+        assert_eq!(one.memory(), 100);
+        assert!(one.table_growing(0, 7, None).unwrap());
+        assert!(!one.table_growing(0, 1, None).unwrap());
+        assert_eq!(one.take_refused().unwrap().to_string(), "tables beyond 7 elements");
+
+        let mut other = limiter(100);
+        assert!(other.memory_growing(0, 40, None).unwrap() && !other.memory_growing(40, 60, None).unwrap());
+        assert_eq!((other.memory(), other.take_refused()), (40, Some(Refused::Total(100))));
+        assert!(!other.table_growing(0, 2, None).unwrap(), "tables are memory too");
+        assert!(other.take_refused().unwrap().to_string().contains("the hub's total of 100 bytes"));
+    }
+
+    #[test]
+    fn one_that_grew_rests_only_while_half_of_the_hubs_memory_is_free_and_one_that_did_not_is_not_asked() {
+        let (memory, plugins) = (Memory::new(100, 0), [Arc::default(), Arc::default()]);
+        let [mut one, mut other] = plugins.map(|plugin| Limiter::new(&Limits::HANDLER, Share::new(&memory, &plugin)));
+        assert!(one.memory_growing(0, 30, None).unwrap() && one.may_rest());
+        assert!(other.memory_growing(0, 30, None).unwrap() && !other.may_rest());
+        assert!(one.may_rest());
+        drop(other);
+        assert!(one.memory_growing(30, 31, None).unwrap() && one.may_rest());
     }
 
     #[test]

@@ -52,6 +52,8 @@ pub struct PluginsConfig {
     pub compiler: Compiler,
     /// Most bytes that the memory of any plugin may have; a sidecar cannot ask for more.
     pub max_memory: usize,
+    /// Most bytes that all instances of all plugins together may have. 0: half of what the machine has, or the process may have.
+    pub max_total_memory: usize,
     /// Most instances at once, idle ones included.
     pub max_instances: u32,
 }
@@ -64,6 +66,7 @@ impl Default for PluginsConfig {
             cache: PathBuf::new(),
             compiler: engine.compiler,
             max_memory: engine.max_memory,
+            max_total_memory: engine.max_total_memory,
             max_instances: engine.max_instances,
         }
     }
@@ -219,6 +222,7 @@ impl Registry {
             compiler: config.compiler.clone(),
             cache: Some(config.cache.clone()).filter(|dir| !dir.as_os_str().is_empty()),
             max_memory: config.max_memory,
+            max_total_memory: config.max_total_memory,
             max_instances: config.max_instances,
         })?;
         let (commands, received) = mpsc::channel(COMMANDS);

@@ -4,6 +4,7 @@
 
 use super::fault::{CallError, FailureKind, FaultCode, LoadError};
 use super::instance::Usage;
+use super::memory::Held;
 use crate::metrics::{Counter, Exposition, Histogram};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -21,10 +22,13 @@ pub struct Stats {
     refused_invalid: Counter,
     lines_suppressed: Counter,
     emit_waits: Counter,
+    held: Held,
 }
 
 #[derive(Debug, Default)]
 struct Tally {
+    /// By their place in [`LoadError::CODES`].
+    load_failures: [u64; LoadError::CODES.len()],
     handled: u64,
     verdicts_true: u64,
     verdicts_false: u64,
@@ -120,6 +124,8 @@ pub struct Counts {
     pub time_us: Spread,
     /// Most bytes of memory that an instance took.
     pub memory_peak: usize,
+    /// Bytes of memories and tables that its instances have now, those that wait for a call included.
+    pub memory_held: usize,
 }
 
 /// How a call ended.
@@ -164,10 +170,19 @@ impl Stats {
         tally.last_error = Some(error);
     }
 
-    /// Remembers why a version was not loaded.
+    /// Counts that a version was not loaded, and remembers why.
     pub fn load_failed(&self, error: &LoadError, sha256: Option<&str>) {
         let error = LastError::new(error.code(), error.to_string(), sha256);
-        self.tally().last_error = Some(error);
+        let mut tally = self.tally();
+        if let Some(at) = LoadError::CODES.iter().position(|code| *code == error.code) {
+            tally.load_failures[at] += 1;
+        }
+        tally.last_error = Some(error);
+    }
+
+    /// What its instances have of the hub's memory.
+    pub(super) fn held(&self) -> &Held {
+        &self.held
     }
 
     fn tally(&self) -> MutexGuard<'_, Tally> {
@@ -197,8 +212,6 @@ impl Stats {
 
     /// The counters as they stand.
     pub fn counts(&self) -> Counts {
-        let refused =
-            [("denied", &self.refused_denied), ("outbox", &self.refused_outbox), ("invalid", &self.refused_invalid)];
         let tally = self.tally();
         Counts {
             calls: tally.calls(),
@@ -206,14 +219,23 @@ impl Stats {
             verdicts: tally.verdicts().into(),
             failures: tally.failures().into(),
             faults: tally.faults().filter(|(_, n)| *n > 0).collect(),
-            refused: refused.into_iter().map(|(reason, counter)| (reason, counter.get())).collect(),
+            refused: self.refusals().into(),
             emitted: tally.emitted,
             emit_waits: self.emit_waits.get(),
             lines_suppressed: self.lines_suppressed.get(),
             fuel: Spread::of(&tally.fuel, 1.0),
             time_us: Spread::of(&tally.nanoseconds, 1e-3),
             memory_peak: tally.memory_peak,
+            memory_held: self.held.get(),
         }
+    }
+
+    fn refusals(&self) -> [(&'static str, u64); 3] {
+        [
+            ("denied", self.refused_denied.get()),
+            ("outbox", self.refused_outbox.get()),
+            ("invalid", self.refused_invalid.get()),
+        ]
     }
 }
 
@@ -235,6 +257,10 @@ impl Tally {
         [("retry", self.retries), ("reject", self.rejects), ("error", self.filter_errors)]
     }
 
+    fn load_failures(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        LoadError::CODES.into_iter().zip(self.load_failures)
+    }
+
     fn faults(&self) -> impl Iterator<Item = (&'static str, u64)> {
         FaultCode::ALL.iter().map(|code| {
             let looped = if *code == FaultCode::Loop { self.looped } else { 0 };
@@ -250,7 +276,7 @@ pub fn write<'a>(plugins: impl Iterator<Item = (&'a str, &'a Stats)> + Clone, ou
     fn labelled(label: &'static str, counts: impl IntoIterator<Item = (&'static str, u64)>) -> Samples {
         counts.into_iter().map(|(value, n)| (Some((label, value)), n)).collect()
     }
-    const FAMILIES: [Family; 6] = [
+    const FAMILIES: [Family; 7] = [
         ("busway_plugin_calls_total", "Calls of the plugin that ended, however they did.", |t| vec![(None, t.calls())]),
         ("busway_plugin_ok_total", "Calls that returned ok or gave an answer.", |t| vec![(None, t.ok())]),
         ("busway_plugin_verdicts_total", "Events that the filter let through (true) or held back (false).", |t| {
@@ -263,6 +289,9 @@ pub fn write<'a>(plugins: impl Iterator<Item = (&'a str, &'a Stats)> + Clone, ou
         ("busway_plugin_emitted_total", "Events that the plugin published in calls that returned ok.", |t| {
             vec![(None, t.emitted)]
         }),
+        ("busway_plugin_load_failures_total", "Files and sidecars of the plugin that were not loaded.", |t| {
+            labelled("code", t.load_failures())
+        }),
     ];
     for (family, help, samples) in FAMILIES {
         out.family(family, "counter", help);
@@ -272,6 +301,13 @@ pub fn write<'a>(plugins: impl Iterator<Item = (&'a str, &'a Stats)> + Clone, ou
                 let labels: Vec<_> = [("plugin", name)].into_iter().chain(label).collect();
                 out.sample(family, &labels, value);
             }
+        }
+    }
+    const REFUSED: &str = "busway_plugin_refused_total";
+    out.family(REFUSED, "counter", "Host calls of the plugin that were refused; the call itself went on.");
+    for (name, stats) in plugins.clone() {
+        for (reason, count) in stats.refusals() {
+            out.sample(REFUSED, &[("plugin", name), ("reason", reason)], count);
         }
     }
     const WAITS: &str = "busway_plugin_emit_waits_total";
@@ -296,8 +332,14 @@ pub fn write<'a>(plugins: impl Iterator<Item = (&'a str, &'a Stats)> + Clone, ou
     for (name, stats) in plugins.clone() {
         out.summary("busway_plugin_call_fuel", &[("plugin", name)], &stats.tally().fuel, 1.0);
     }
-    out.family("busway_plugin_memory_peak_bytes", "gauge", "Most bytes of memory that an instance took.");
+    const PEAK: &str = "busway_plugin_memory_peak_bytes";
+    out.family(PEAK, "gauge", "Most bytes of memory that an instance took.");
+    for (name, stats) in plugins.clone() {
+        out.sample(PEAK, &[("plugin", name)], stats.tally().memory_peak);
+    }
+    const HELD: &str = "busway_plugin_memory_held_bytes";
+    out.family(HELD, "gauge", "Bytes that all instances of the plugin have now, those that wait for a call included.");
     for (name, stats) in plugins {
-        out.sample("busway_plugin_memory_peak_bytes", &[("plugin", name)], stats.tally().memory_peak);
+        out.sample(HELD, &[("plugin", name)], stats.held.get());
     }
 }

@@ -1,7 +1,7 @@
 //! `busway:plugin/config`: the settings that the operator gave the plugin, as far as they are granted.
 
-use super::Guest;
 use super::transcript::Told;
+use super::{Guest, printable};
 use crate::plugin::bindings::handler::busway::plugin::config;
 use crate::plugin::fault::FaultCode;
 
@@ -11,7 +11,8 @@ impl config::Host for Guest {
         if let Err(denied) = self.context.grants.config(&key) {
             self.context.stats.refused(FaultCode::Denied);
             // The contract has no error here: not granted is the same as not set, so the log says which it was.
-            tracing::debug!(target: "plugin", plugin = %self.context.name, %key, "config: {denied}");
+            let (name, shown) = (&self.context.name, printable(&key));
+            tracing::debug!(target: "plugin", plugin = %name, key = %shown, "config: {denied}");
             self.call.trace("config.get", || Told::new(&key, denied.to_string()).denied(true));
             return Ok(None);
         }

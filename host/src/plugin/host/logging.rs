@@ -112,8 +112,8 @@ pub(in crate::plugin) fn printable(text: &str) -> Cow<'_, str> {
 /// The same, cut at `most` bytes.
 pub(super) fn cut(text: &str, most: usize) -> Cow<'_, str> {
     let kept = &text[..text.floor_char_boundary(most)];
-    // Besides control characters: those that reorder what is shown around them (bidirectional overrides).
-    let unsafe_to_show = |c: char| c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    // Besides control characters: other ends of a line, and those that reorder what is shown around them (bidirectional overrides).
+    let unsafe_to_show = |c: char| c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     if kept.len() == text.len() && !text.contains(unsafe_to_show) {
         return Cow::Borrowed(text);
     }
@@ -173,7 +173,7 @@ mod tests {
     #[test]
     fn a_line_stays_one_line() {
         assert_eq!(printable("plain, ü"), "plain, ü");
-        assert_eq!(printable("a\nb\x1b[31m\u{202e}c\r\0"), "a\\nb\\u{1b}[31m\\u{202e}c\\r\\u{0}");
+        assert_eq!(printable("a\nb\x1b[31m\u{202e}c\r\0\u{2028}"), "a\\nb\\u{1b}[31m\\u{202e}c\\r\\u{0}\\u{2028}");
         let long = "é".repeat(MAX_TEXT_BYTES);
         let shown = printable(&long);
         assert!(shown.ends_with("… (cut, 8192 bytes)") && shown.len() < MAX_TEXT_BYTES + 40);
