@@ -2,12 +2,14 @@
 //!
 //! criterion keeps each figure and compares it with the run before. The table at the end takes both sides in turns, a few
 //! milliseconds each, so that whatever else the machine does hits both; its ratios are what the targets are about.
+//! `-- languages` compares the languages that plugins are written in instead.
 
 #![allow(clippy::print_stdout, reason = "a benchmark tells its figures")]
 
 mod bare;
 #[path = "../shared/guests.rs"]
 mod guests;
+mod languages;
 #[path = "../shared/sample.rs"]
 mod sample;
 
@@ -80,6 +82,9 @@ impl Side {
 
 fn main() {
     let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+    if std::env::args().any(|arg| arg == "languages") {
+        return languages::table(&runtime);
+    }
     let comparisons = comparisons(&runtime);
     let mut criterion = Criterion::default()
         .warm_up_time(Duration::from_millis(500))

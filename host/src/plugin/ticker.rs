@@ -1,7 +1,7 @@
 //! Has every guest give its thread back every few milliseconds, whatever it does.
 //!
-//! Fuel alone does not: filling or copying memory costs as much of it as adding two numbers, so a guest could hold a thread for
-//! seconds between two units that count. At each tick of the engine's epoch a guest gives way at its next loop or call; what it
+//! Fuel alone does not: what costs a lot of it may be one operation that nothing interrupts, such as filling or copying memory, and what the host does
+//! for a guest costs none. At each tick of the engine's epoch a guest gives way at its next loop or call; what it
 //! can then still hold up is one bulk operation on its own memory, some 15 ms for 64 MiB.
 
 use super::limits::TICK;
