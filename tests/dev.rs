@@ -43,7 +43,7 @@ export function describe(): Description {
   return about;
 }
 export function handle(event: Event, attempt: u32): Failure | null {
-  return publish(new NewEvent("dev.answered", event.data));
+  return publish(new NewEvent("dev.answered", event.data)).failure;
 }
 "#;
     TEXT.replace("dev.answered", emitted)

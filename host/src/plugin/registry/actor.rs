@@ -154,17 +154,19 @@ impl Actor {
         self.looked = true;
         self.named = std::mem::take(&mut picture.named);
         self.shadows = std::mem::take(&mut picture.shadows);
-        self.shadows.retain(|file, _| !picture.unsettled.contains(file));
         self.look_again = picture.look_again.map(|wait| Instant::now() + wait);
         self.note_refused(&picture);
         let is_missing = |name: &Name| !picture.plugins.contains_key(name) && !picture.unreadable.contains(name);
         let missing: Vec<Name> = self.slots.keys().filter(|name| is_missing(name)).cloned().collect();
         for name in missing {
-            match self.slots.get_mut(&name).and_then(Slot::missing) {
+            // Its file is there, and is not to be called on its own any more.
+            let is_shadow = self.shadows.contains_key(&name);
+            match self.slots.get_mut(&name).and_then(Slot::missing).filter(|_| !is_shadow) {
                 Some(at) => self.look_again_at(at),
                 None => self.remove(&name),
             }
         }
+        self.shadows.retain(|file, _| !picture.unsettled.contains(file));
         let mut appeared = false;
         for (name, found) in picture.plugins {
             if let Some(at) = self.slots.get_mut(&name).and_then(|slot| bare(slot, &found)) {
