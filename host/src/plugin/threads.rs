@@ -116,10 +116,9 @@ impl Turn {
         self.began
     }
 
-    /// How long it worked: not counting what the kernel gave to other threads meanwhile.
+    /// How long it worked of the time that it took: not counting what the kernel gave to other threads meanwhile.
     #[inline]
-    pub(super) fn worked(self, ended: Instant) -> Duration {
-        let elapsed = ended - self.began;
+    pub(super) fn worked(self, elapsed: Duration) -> Duration {
         if elapsed < NEAR { elapsed } else { elapsed.min(own_time().saturating_sub(self.worked)) }
     }
 }

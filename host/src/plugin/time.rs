@@ -45,7 +45,8 @@ pub(super) async fn within<F: Future>(
     let (mut first, mut spent) = (Some(began), Spent::default());
     let mut wakes: Option<Arc<Wakes>> = None;
     let answer = poll_fn(|context| {
-        let turn = Turn::begin(first.take().unwrap_or_else(Instant::now));
+        let first = first.take();
+        let turn = Turn::begin(first.unwrap_or_else(Instant::now));
         let polled = match &wakes {
             None => call.as_mut().poll(context),
             Some(wakes) => {
@@ -54,10 +55,11 @@ pub(super) async fn within<F: Future>(
                 call.as_mut().poll(&mut task::Context::from_waker(&Waker::from(wakes.clone())))
             }
         };
-        let ended = Instant::now();
-        spent.turns += ended - turn.began();
-        spent.worked += turn.worked(ended);
-        spent.elapsed = ended - began;
+        let took = turn.began().elapsed();
+        spent.turns += took;
+        spent.worked += turn.worked(took);
+        // The first turn begins with the call: most have no other, and one subtraction less.
+        spent.elapsed = if first.is_some() { took } else { began.elapsed() };
         if let Poll::Ready(output) = polled {
             return Poll::Ready(Ok(output));
         }

@@ -206,7 +206,8 @@ impl Version {
         transcript: Option<&mut Transcript>,
     ) -> Result<bool, CallError> {
         // Whoever asks waits for its turn, before its time begins; it is never closed.
-        let _turn = self.turns.acquire().await;
+        let turn = self.turns.try_acquire().ok();
+        let _turn = if turn.is_some() { turn } else { self.turns.acquire().await.ok() };
         let lists = Lists::of(event);
         let question = Question::Matches(&lists, params.as_str());
         let budget = self.budget(event);
@@ -392,8 +393,8 @@ async fn describe(name: &Name, linked: Linked, context: Context) -> Result<(Desc
         }
     });
     let checked = checking.await.unwrap_or_else(|error| Ok(Err(error.to_string())))?;
-    let checked = checked.map(|description| (description, usage));
-    checked.map_err(|problem| LoadError::Describe(format!("what it says of itself does not hold: {problem}")))
+    let unsound = |problem| LoadError::Describe(format!("what it says of itself does not hold: {problem}"));
+    Ok((checked.map_err(unsound)?, usage))
 }
 
 #[cfg(test)]
