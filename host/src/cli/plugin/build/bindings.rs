@@ -63,3 +63,6 @@ fn generate(
     generator.generate(&mut resolve, id, &mut files)?;
     Ok(files.iter().map(|(name, bytes)| (name.to_owned(), bytes.to_owned())).collect())
 }
+
+#[cfg(test)]
+mod tests;
