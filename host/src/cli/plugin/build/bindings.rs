@@ -1,4 +1,5 @@
-//! Bindings that are generated from the contract, by the generators of the Bytecode Alliance, in this process.
+//! Bindings that are generated from the contract, by the generators of the Bytecode Alliance, in this process. Those for C, C++ and
+//! Zig are part of the SDK (`plugins/sdk-c`); a test holds them against the contract.
 
 use super::super::{packed, project::World};
 use anyhow::Context;
@@ -19,23 +20,6 @@ pub(super) fn contract(world: World) -> anyhow::Result<(Resolve, WorldId)> {
     let package = resolve.push_group(group).context("the packed contract does not resolve")?;
     let world = resolve.select_world(&[package], Some(&format!("{}-plugin", world.as_str())))?;
     Ok((resolve, world))
-}
-
-/// `busway.h` and `busway.c`, with the names of the interfaces cut short.
-pub(super) fn c(world: World) -> anyhow::Result<Vec<(String, Vec<u8>)>> {
-    let kind = world.as_str();
-    // The generator complains of a name that the world does not have.
-    let only_handlers: &[_] = if world == World::Handler { &["config", "kv", "publisher"] } else { &[] };
-    let same = ["logging", kind].into_iter().chain(only_handlers.iter().copied()).map(|name| (name, name));
-    let short = same.chain([("types", "busway")]);
-    let options = wit_bindgen_c::Opts {
-        rename: short.map(|(from, to)| (format!("busway:plugin/{from}@0.1.0"), to.to_owned())).collect(),
-        rename_world: Some("busway".into()),
-        // The component's type is embedded when the component is made; plugins/sdk-c has what the bindings want of the object.
-        no_object_file: true,
-        ..Default::default()
-    };
-    generate(world, &mut *options.build())
 }
 
 /// The packages that the Go SDK is written on.

@@ -30,12 +30,9 @@ type Files = Vec<(PathBuf, Vec<u8>)>;
 fn sdk(project: &Project) -> anyhow::Result<Files> {
     let mut files: Files =
         folders(project.language).iter().flat_map(|sdk| of_sdk(&format!("plugins/{sdk}"), project.world)).collect();
-    let generated = match project.language {
-        Language::C | Language::Cpp | Language::Zig => bindings::c(project.world)?,
-        Language::Go => bindings::go(project.world)?,
-        _ => Vec::new(),
-    };
-    files.extend(generated.into_iter().map(|(path, bytes)| (path.into(), bytes)));
+    if project.language == Language::Go {
+        files.extend(bindings::go(project.world)?.into_iter().map(|(path, bytes)| (path.into(), bytes)));
+    }
     Ok(files)
 }
 

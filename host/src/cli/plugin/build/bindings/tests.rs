@@ -18,6 +18,20 @@ fn contract_0_1_is_frozen_but_for_its_comments() {
 }
 
 #[test]
+fn the_headers_for_c_are_what_the_contract_makes_of_them() {
+    for world in [World::Handler, World::Filter] {
+        let folder = format!("plugins/sdk-c/{}", world.as_str());
+        let generated = c(world);
+        assert_eq!(generated.len(), packed::below(&folder).count());
+        for (name, generated) in generated {
+            let committed = packed::below(&folder).find(|(path, _)| *path == name);
+            let differs = "is to be generated anew: here is what it should be";
+            assert_eq!(committed.map(|(_, text)| text), str::from_utf8(&generated).ok(), "{folder}/{name} {differs}");
+        }
+    }
+}
+
+#[test]
 fn the_declarations_for_javascript_are_those_of_the_contract() {
     let (resolve, _) = contract(World::Handler).unwrap();
     let declarations = packed::below("plugins/sdk-js").find(|(path, _)| *path == "contract.d.ts").unwrap().1;
@@ -52,6 +66,23 @@ fn module<'a>(declarations: &'a str, interface: &str) -> &'a str {
     let begin = format!("declare module \"busway:plugin/{interface}@0.1.0\" {{\n");
     let (_, rest) = declarations.split_once(&begin).unwrap_or_else(|| panic!("no module {interface}"));
     rest.split_once("\n}").unwrap().0
+}
+
+/// `busway.h` and `busway.c`, with the names of the interfaces cut short.
+fn c(world: World) -> Vec<(String, Vec<u8>)> {
+    let kind = world.as_str();
+    // The generator complains of a name that the world does not have.
+    let only_handlers: &[_] = if world == World::Handler { &["config", "kv", "publisher"] } else { &[] };
+    let same = ["logging", kind].into_iter().chain(only_handlers.iter().copied()).map(|name| (name, name));
+    let short = same.chain([("types", "busway")]);
+    let options = wit_bindgen_c::Opts {
+        rename: short.map(|(from, to)| (format!("busway:plugin/{from}@0.1.0"), to.to_owned())).collect(),
+        rename_world: Some("busway".into()),
+        // The component's type is embedded when the component is made; plugins/sdk-c has what the bindings want of the object.
+        no_object_file: true,
+        ..Default::default()
+    };
+    generate(world, &mut *options.build()).unwrap()
 }
 
 /// As the declarations have it.
