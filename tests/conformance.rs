@@ -44,7 +44,10 @@ async fn what_new_writes_works(language: &str) {
         };
         let Some(bytes) = built(&name, language, make) else { continue };
         let project = project(&name);
-        fs::write(project.join(format!("{name}.wasm")), bytes).unwrap();
+        // Where a build leaves it: this one may be from an earlier run.
+        let out = project.join(".busway/out");
+        fs::create_dir_all(&out).unwrap();
+        fs::write(out.join(format!("{name}.wasm")), bytes).unwrap();
         // Time is not the point here.
         let sidecar = project.join(format!("{name}.toml"));
         let patient = format!("{}\n[limits]\ndeadline = \"20s\"\n", fs::read_to_string(&sidecar).unwrap());
