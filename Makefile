@@ -69,7 +69,7 @@ leaks: setup
 
 ## The plugins in JavaScript, built with StarlingMonkey in place of QuickJS, have to keep the same contract.
 starling: setup toolchains
-	cargo nextest run --locked --package busway-tests --features starling -E 'test(starling::)'
+	cargo nextest run --locked --workspace --features starling -E 'test(starling::)'
 
 ## Figures for BENCHMARKS.md.
 bench: setup
