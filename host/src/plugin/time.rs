@@ -55,11 +55,12 @@ pub(super) async fn within<F: Future>(
                 call.as_mut().poll(&mut task::Context::from_waker(&Waker::from(wakes.clone())))
             }
         };
-        let took = turn.began().elapsed();
+        let ended = Instant::now();
+        let took = ended - turn.began();
         spent.turns += took;
         spent.worked += turn.worked(took);
         // The first turn begins with the call: most have no other, and one subtraction less.
-        spent.elapsed = if first.is_some() { took } else { began.elapsed() };
+        spent.elapsed = if first.is_some() { took } else { ended - began };
         if let Poll::Ready(output) = polled {
             return Poll::Ready(Ok(output));
         }
