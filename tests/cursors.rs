@@ -2,13 +2,19 @@
 
 use crate::hub::within;
 use busway::{
-    event::NewEvent,
+    event::{Event, EventFilter, NewEvent},
     journal::{self, JournalConfig, Sync},
+    log::view::{Delivery, Predicate, Question, Views},
     log::{Cursor, Log, LogConfig, Seqs, Step},
     metrics::Metrics,
 };
+use futures_util::{FutureExt, future::BoxFuture};
 use proptest::prelude::*;
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering::Relaxed},
+};
+use tokio::sync::Notify;
 
 #[derive(Debug, Clone)]
 enum Act {
@@ -134,4 +140,36 @@ proptest! {
             }
         });
     }
+}
+
+/// A client turns to something else while a filter is asked about history, and comes back.
+#[tokio::test]
+async fn who_stops_waiting_for_a_filter_and_waits_again_does_not_ask_it_again() {
+    let log = Log::in_memory(&LogConfig::default(), Arc::default());
+    let events = (0..10).map(|number| Arc::new(NewEvent::new("n").data(number).unwrap().admit().unwrap())).collect();
+    within(log.append(events, false).unwrap().seqs()).await.unwrap();
+    let (asked, may_answer) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
+    let select = {
+        let (asked, may_answer) = (asked.clone(), may_answer.clone());
+        move |mut events: Vec<Arc<Event>>| -> BoxFuture<'static, Vec<Arc<Event>>> {
+            asked.fetch_add(events.len(), Relaxed);
+            let may_answer = may_answer.clone();
+            Box::pin(async move {
+                may_answer.notified().await;
+                events.retain(|event| event.seq % 2 == 0);
+                events
+            })
+        }
+    };
+    let predicate = Predicate { name: "even".into(), select: Arc::new(select) };
+    let question = Question { filter: EventFilter::default(), predicate: Some(predicate) };
+    let mut cursor = Views::new(log).follow(question, Some(1));
+    for _ in 0..20 {
+        assert!(cursor.next().now_or_never().is_none());
+    }
+    may_answer.notify_one();
+    let Some(Delivery::Events { entry, from }) = within(cursor.next()).await else { panic!("there are events") };
+    let seqs: Vec<u64> = entry.events().iter().map(|event| event.seq).collect();
+    assert_eq!((from, seqs, cursor.position()), (1, vec![2, 4, 6, 8, 10], 11));
+    assert_eq!(asked.load(Relaxed), 10);
 }

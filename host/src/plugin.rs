@@ -51,7 +51,7 @@ pub use limits::{LimitError, Limits, LimitsOverride};
 pub use manifest::{Isolation, Manifest, ManifestError, OnError, OrderBy, ShadowFile, Start};
 pub use schema::SchemaError;
 pub use stats::{Counts, LastError, Spread, Stats};
-pub use version::{Effects, Params, Source, Version};
+pub use version::{Asking, Effects, Params, Source, Version};
 
 use serde::{Deserialize, Serialize};
 use std::str::FromStr;

@@ -6,7 +6,7 @@ use crate::{
     log::view::{Predicate, Question},
     metrics::Metrics,
     plugin::{
-        Kind, Name, OnError, Params, SchemaError, Version,
+        Asking, Kind, Name, OnError, Params, SchemaError, Version,
         feed::Observed,
         registry::{Plugin, Registry},
         shadow::Answer,
@@ -128,7 +128,7 @@ impl Questions {
             params.sort_all_objects();
         }
         let text = params.as_ref().map_or_else(String::new, Value::to_string);
-        let asking = Arc::new(Asking {
+        let named = Arc::new(Named {
             plugins: self.plugins.clone(),
             metrics: self.metrics.clone(),
             name: name.clone(),
@@ -136,11 +136,10 @@ impl Questions {
             accountable,
             checked: Mutex::default(),
         });
-        let ask = Arc::new(move |event: Arc<Event>| {
-            let asking = asking.clone();
-            Box::pin(asking.ask(event)) as futures_util::future::BoxFuture<'static, bool>
+        let select = Arc::new(move |events: Vec<Arc<Event>>| {
+            Box::pin(named.clone().select(events)) as futures_util::future::BoxFuture<'static, Vec<Arc<Event>>>
         });
-        Ok(Question { filter, predicate: Some(Predicate { name: format!("{name} {text}"), ask }) })
+        Ok(Question { filter, predicate: Some(Predicate { name: format!("{name} {text}"), select }) })
     }
 }
 
@@ -156,7 +155,7 @@ fn check(plugin: &Plugin, params: Option<&Value>) -> Result<(), QuestionError> {
 }
 
 /// A named filter with its parameters, whatever version of it is active when it is asked.
-struct Asking {
+struct Named {
     plugins: Registry,
     metrics: Arc<Metrics>,
     name: Name,
@@ -167,34 +166,69 @@ struct Asking {
     checked: Mutex<Option<(u64, Option<Params>)>>,
 }
 
-impl Asking {
-    async fn ask(self: Arc<Self>, event: Arc<Event>) -> bool {
-        let Some(plugin) = self.plugins.get(self.name.as_str()) else { return self.no_answer(OnError::Closed) };
+impl Named {
+    /// Those of `events` that match.
+    async fn select(self: Arc<Self>, events: Vec<Arc<Event>>) -> Vec<Arc<Event>> {
+        let events: Arc<[Arc<Event>]> = events.into();
+        let mut verdicts = Vec::with_capacity(events.len());
+        while verdicts.len() < events.len() {
+            if !verdicts.is_empty() {
+                // Others on this thread have a turn as well.
+                tokio::task::yield_now().await;
+            }
+            verdicts.extend(self.ask_some(&events, verdicts.len()).await);
+        }
+        events.iter().zip(verdicts).filter(|(_, verdict)| *verdict).map(|(event, _)| event.clone()).collect()
+    }
+
+    /// Verdicts on at least one of `events`, from that at `first` on, by the version that is active now.
+    async fn ask_some(self: &Arc<Self>, events: &Arc<[Arc<Event>]>, first: usize) -> Vec<bool> {
+        let no_answers = |meaning| events.iter().skip(first).map(|_| self.no_answer(meaning)).collect();
+        let Some(plugin) = self.plugins.get(self.name.as_str()) else { return no_answers(OnError::Closed) };
         let is_filter = |version: &Arc<Version>| version.kind() == Kind::Filter;
         let Some(version) = plugin.active().filter(is_filter) else {
             // The operator's word on what its absence means holds while it is disabled or in quarantine too.
             let meaning = plugin.current().filter(is_filter).map_or(OnError::Closed, |version| version.on_error());
-            return self.no_answer(meaning);
+            return no_answers(meaning);
         };
-        let Some(params) = self.params(&version) else { return self.no_answer(version.on_error()) };
         let meaning = version.on_error();
+        let Some(params) = self.params(&version) else { return no_answers(meaning) };
         let Some(slow) = version.threads().cloned() else {
-            return self.answer(&plugin, &version, &event, &params).await;
+            return self.ask(&plugin, &version, &params, &events[first..]).await;
         };
-        let asking = self.clone();
+        let (named, events) = (self.clone(), events.clone());
+        let asking = async move { named.ask(&plugin, &version, &params, &events[first..]).await };
         // Ends with whoever asks.
-        let call =
-            AbortOnDropHandle::new(slow.spawn(async move { asking.answer(&plugin, &version, &event, &params).await }));
-        call.await.unwrap_or_else(|_| self.no_answer(meaning))
+        let asking = AbortOnDropHandle::new(slow.spawn(asking));
+        asking.await.unwrap_or_else(|_| vec![self.no_answer(meaning)])
     }
 
-    async fn answer(&self, plugin: &Plugin, version: &Arc<Version>, event: &Arc<Event>, params: &Params) -> bool {
+    /// Verdicts on at least the first of `events`, of which there is one.
+    async fn ask(&self, plugin: &Plugin, version: &Arc<Version>, params: &Params, events: &[Arc<Event>]) -> Vec<bool> {
+        let mut asking = version.ask(params).await;
+        let mut verdicts = Vec::with_capacity(events.len());
+        for event in events {
+            verdicts.push(self.verdict(plugin, version, &mut asking, event).await);
+            if !asking.may_go_on() {
+                break;
+            }
+        }
+        verdicts
+    }
+
+    async fn verdict(
+        &self,
+        plugin: &Plugin,
+        version: &Arc<Version>,
+        asking: &mut Asking<'_>,
+        event: &Arc<Event>,
+    ) -> bool {
         let mut said = plugin.feed().transcript();
-        let result = version.matches_with(event, params, said.as_mut()).await;
+        let result = asking.matches_with(event, said.as_mut()).await;
         if let Some(said) = said {
             let answer = result.as_ref().map_or_else(Answer::failed, |verdict| Answer::verdict(*verdict, said.usage));
             let mut observed = Observed::of(version.clone(), event.clone(), answer, said);
-            observed.params = params.clone();
+            observed.params = asking.params().clone();
             plugin.feed().tell(observed);
         }
         let starved = result.as_ref().is_err_and(|error| version.is_starved(error));

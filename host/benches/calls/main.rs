@@ -46,6 +46,8 @@ enum Callee {
     /// Wasmtime alone; whether the instance is used again.
     Bare(Arc<Bare>, Isolation),
     Hub(Arc<Version>),
+    /// A filter, as a view asks it about the events of a batch.
+    InARow(Arc<Version>),
 }
 
 struct Comparison {
@@ -65,6 +67,9 @@ impl Side {
             Callee::Bare(bare, Isolation::Reuse) => Some(bare.instance().await),
             _ => None,
         };
+        if let Callee::InARow(version) = &self.callee {
+            return in_a_row(version, event, calls).await;
+        }
         let began = Instant::now();
         for _ in 0..calls {
             match (&self.callee, &mut kept) {
@@ -73,11 +78,29 @@ impl Side {
                 (Callee::Hub(version), _) if version.kind() == Kind::Filter => {
                     assert_eq!(version.matches(event, &none).await, Ok(true));
                 }
-                (Callee::Hub(version), _) => drop(version.handle(event, 1).await.expect("handled")),
+                (Callee::Hub(version) | Callee::InARow(version), _) => {
+                    drop(version.handle(event, 1).await.expect("handled"))
+                }
             }
         }
         began.elapsed()
     }
+}
+
+async fn in_a_row(version: &Version, event: &Event, calls: u64) -> Duration {
+    let (none, mut left) = (Params::default(), calls);
+    let began = Instant::now();
+    while left > 0 {
+        let mut asking = version.ask(&none).await;
+        while left > 0 {
+            left -= 1;
+            assert_eq!(asking.matches(event).await, Ok(true));
+            if !asking.may_go_on() {
+                break;
+            }
+        }
+    }
+    began.elapsed()
 }
 
 fn main() {
@@ -154,6 +177,15 @@ fn comparisons(runtime: &Runtime) -> Vec<Comparison> {
                 (Kind::Handler, Isolation::Fresh) => ("handler, fresh instance", 400, 1.25),
             };
             let side = |callee| Side { callee, event: event.clone() };
+            if let (Kind::Filter, Isolation::Reuse) = (version.kind(), isolation) {
+                comparisons.push(Comparison {
+                    name: "filter, reused instance, in a row",
+                    bare: side(Callee::Bare(bare.clone(), isolation)),
+                    hub: side(Callee::InARow(version.clone())),
+                    calls,
+                    target,
+                });
+            }
             comparisons.push(Comparison {
                 name,
                 bare: side(Callee::Bare(bare.clone(), isolation)),

@@ -4,7 +4,7 @@
 //! A view keeps a bounded ring of what matched; a [`ViewCursor`] is a place in it. A cursor that asks for something older
 //! reads the log itself through the same filter until it has caught up, and is told of what the log no longer holds.
 
-use super::{Chunk, Cursor, Gap, Head, Log, Step, frames, frames::Frames};
+use super::{Cursor, Gap, Head, Log, Step, frames, frames::Frames};
 use crate::{
     event::{Event, EventFilter},
     metrics::Metrics,
@@ -27,8 +27,8 @@ const RING_ENTRIES: usize = 4_096;
 pub struct Predicate {
     /// Names the question; equal names are the same question.
     pub name: String,
-    /// Answers it. An error has been turned into a verdict already.
-    pub ask: Arc<dyn Fn(Arc<Event>) -> BoxFuture<'static, bool> + Send + Sync>,
+    /// Those of the events that match, in order. An error has been turned into a verdict already.
+    pub select: Arc<dyn Fn(Vec<Arc<Event>>) -> BoxFuture<'static, Vec<Arc<Event>>> + Send + Sync>,
 }
 
 /// What a client wants to see.
@@ -43,21 +43,13 @@ pub struct Question {
 impl Question {
     /// The events among `events` that match.
     pub async fn select(&self, events: &[Arc<Event>]) -> Vec<Arc<Event>> {
-        let mut matching = Vec::with_capacity(events.len());
-        for event in events {
-            if self.matches(event).await {
-                matching.push(event.clone());
-            }
+        let mut matching: Vec<Arc<Event>> = events.iter().filter(|event| self.filter.matches(event)).cloned().collect();
+        if let Some(predicate) = &self.predicate
+            && !matching.is_empty()
+        {
+            matching = (predicate.select)(matching).await;
         }
         matching
-    }
-
-    async fn matches(&self, event: &Arc<Event>) -> bool {
-        self.filter.matches(event)
-            && match &self.predicate {
-                None => true,
-                Some(predicate) => (predicate.ask)(event.clone()).await,
-            }
     }
 
     fn key(&self) -> Key {
@@ -275,10 +267,8 @@ pub enum Delivery {
 /// waits for the answer may turn to something else meanwhile.
 struct History {
     cursor: Cursor,
-    chunk: Option<Chunk>,
-    /// How many events of the chunk were asked about.
-    asked: usize,
-    matching: Vec<Arc<Event>>,
+    /// What matches in the chunk that was read last, and that chunk's end.
+    asked: Option<(BoxFuture<'static, Vec<Arc<Event>>>, u64)>,
 }
 
 /// One client's place in a view: a number, and until it has caught up a cursor on the log.
@@ -325,29 +315,25 @@ impl ViewCursor {
     /// One step through the log itself; `None` if nothing in it matched.
     async fn catch_up(&mut self) -> Option<Delivery> {
         let log = &self.log;
-        let history = self.history.get_or_insert_with(|| {
-            Box::new(History { cursor: log.cursor(self.next), chunk: None, asked: 0, matching: Vec::new() })
-        });
-        let chunk = match &mut history.chunk {
-            Some(chunk) => chunk,
+        let history =
+            self.history.get_or_insert_with(|| Box::new(History { cursor: log.cursor(self.next), asked: None }));
+        let (matching, last) = match &mut history.asked {
+            Some(asked) => asked,
             none => match history.cursor.read().await? {
                 Step::Gap(gap) => {
                     self.next = gap.to + 1;
                     return Some(Delivery::Gap(gap));
                 }
-                Step::Events(chunk) => none.insert(chunk),
+                Step::Events(chunk) => {
+                    let (question, last) = (self.view.question.clone(), chunk.last());
+                    let matching = async move { question.select(chunk.events()).await };
+                    none.insert((Box::pin(matching), last))
+                }
             },
         };
-        while let Some(event) = chunk.events().get(history.asked) {
-            if self.view.question.matches(event).await {
-                history.matching.push(event.clone());
-            }
-            history.asked += 1;
-        }
-        let from = std::mem::replace(&mut self.next, chunk.last() + 1);
-        history.chunk = None;
-        history.asked = 0;
-        let matching = std::mem::take(&mut history.matching);
+        let (matching, last) = (matching.await, *last);
+        history.asked = None;
+        let from = std::mem::replace(&mut self.next, last + 1);
         (!matching.is_empty()).then(|| Delivery::Events { entry: Arc::new(Entry::new(matching)), from })
     }
 }

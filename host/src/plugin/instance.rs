@@ -18,7 +18,8 @@ use crate::event::Event;
 use crate::kv::Transaction;
 use futures_util::future::BoxFuture;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use wasmtime::component::Component;
 use wasmtime::{PoolConcurrencyLimitError, Store, Trap};
@@ -104,16 +105,20 @@ pub(super) struct Instances {
     needed: u32,
     /// At most so many wait for a call; 0: every call has a new one.
     keep: usize,
-    idle: Mutex<Idle>,
+    /// Instances that wait for a call.
+    #[expect(clippy::vec_box, reason = "they go in and out with every call: as a pointer, not as bytes")]
+    idle: Mutex<Vec<Box<Live>>>,
+    /// The version is not called any more: whoever finishes on it leaves nothing behind. Written under the lock of `idle`.
+    retired: AtomicBool,
 }
 
-/// Instances that wait for a call.
-#[derive(Default)]
-struct Idle {
-    #[expect(clippy::vec_box, reason = "they go in and out with every call: as a pointer, not as bytes")]
-    live: Vec<Box<Live>>,
-    /// The version is not called any more: whoever finishes on it leaves nothing behind.
-    retired: bool,
+/// Calls one right after the other: they have one instance, where it may be reused, and each begins when the one before has ended.
+pub(super) struct Calls<'a> {
+    instances: &'a Instances,
+    /// None before the first call, after one that did not answer, and where every call has a new one.
+    live: Option<Box<Live>>,
+    /// When the call before it ended.
+    ended: Option<Instant>,
 }
 
 impl Linked {
@@ -138,7 +143,7 @@ impl Linked {
 impl Instances {
     pub(super) fn new(linked: Linked, context: Arc<Context>, keep: usize) -> Self {
         let needed = context.engine.room().needed_for(linked.component());
-        Self { linked, context, needed, keep, idle: Mutex::default() }
+        Self { linked, context, needed, keep, idle: Mutex::default(), retired: AtomicBool::new(false) }
     }
 
     pub(super) fn context(&self) -> &Arc<Context> {
@@ -157,11 +162,17 @@ impl Instances {
     /// Whether instances are kept at all; those that wait are dropped if not.
     pub(super) fn set_retired(&self, retired: bool) {
         let mut idle = self.lock();
-        idle.retired = retired;
-        let dropped = if retired { std::mem::take(&mut idle.live) } else { Vec::new() };
+        self.retired.store(retired, Relaxed);
+        let dropped = if retired { std::mem::take(&mut *idle) } else { Vec::new() };
         drop(idle);
         // Outside the lock: each gives back its memory.
         drop(dropped);
+    }
+
+    /// Whether its version is not called any more.
+    #[inline]
+    pub(super) fn is_retired(&self) -> bool {
+        self.retired.load(Relaxed)
     }
 
     /// Asks an instance; what it says besides its answer is in `transcript`. Dropping the future ends the call.
@@ -171,14 +182,60 @@ impl Instances {
         budget: &Budget,
         transcript: Option<&mut Transcript>,
     ) -> Ended {
-        // Waiting for room is not the plugin's time.
-        let mut live = self.take().await;
-        let began = Instant::now();
-        self.context.engine.ticker().called();
+        self.calls().call(question, budget, transcript).await
+    }
+
+    /// For one call right after another.
+    #[inline]
+    pub(super) fn calls(&self) -> Calls<'_> {
+        Calls { instances: self, live: None, ended: None }
+    }
+
+    #[inline]
+    async fn take(&self) -> Box<Live> {
+        if self.keep > 0
+            && let Some(mut live) = self.lock().pop()
+        {
+            live.place.rise();
+            return live;
+        }
+        let place = self.context.engine.room().enter(self.needed).await;
+        Box::new(Live::new(self.linked.component().engine(), Arc::clone(&self.context), place))
+    }
+
+    /// For the calls of others.
+    #[inline]
+    fn keep(&self, mut live: Box<Live>) {
+        let mut idle = self.lock();
+        if !self.is_retired() && idle.len() < self.keep && live.place.rest() {
+            idle.push(live);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Box<Live>>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Calls<'_> {
+    /// As [`Instances::call`]. What its caller does between two of them counts as time of the second.
+    pub(super) async fn call(
+        &mut self,
+        question: Question<'_>,
+        budget: &Budget,
+        transcript: Option<&mut Transcript>,
+    ) -> Ended {
+        let (mut live, began) = match (self.live.take(), self.ended.take()) {
+            (Some(live), Some(ended)) => (live, ended),
+            // Waiting for room is not the plugin's time.
+            _ => (self.instances.take().await, Instant::now()),
+        };
+        let Instances { linked, context, .. } = self.instances;
+        context.engine.ticker().called();
         live.store.data_mut().call.begin(question.cause(), transcript.as_deref().map(Record::of));
         let (answer, spent) = match live.refuel(budget.fuel) {
             Ok(()) => {
-                let asked = pin!(live.ask(&self.linked, question));
+                let asked = pin!(live.ask(linked, question));
                 within(began, budget.deadline, asked).await
             }
             Err(error) => (Ok(Err(error)), Spent::default()),
@@ -188,14 +245,16 @@ impl Instances {
             elapsed: spent.elapsed,
             memory: live.store.data().limiter.memory(),
         };
-        self.context.tempo.record(usage.fuel, spent.worked);
+        context.tempo.record(usage.fuel, spent.worked);
         let guest = live.store.data_mut();
         let (outbox, writes) = (std::mem::take(&mut guest.call.outbox), guest.call.transaction.take());
         let (stdout, stderr) = guest.take_output();
         let record = guest.call.record.take();
         let answer = match answer {
             Ok(Ok(answer)) => {
-                self.keep(live);
+                if live.may_be_called_again(self.instances.keep) {
+                    (self.live, self.ended) = (Some(live), Some(began + spent.elapsed));
+                }
                 Ok(answer)
             }
             // A store that trapped or stopped in the middle is not to be trusted: it is dropped here.
@@ -207,36 +266,14 @@ impl Instances {
         }
         Ended { answer, usage, outbox, writes }
     }
+}
 
+impl Drop for Calls<'_> {
     #[inline]
-    async fn take(&self) -> Box<Live> {
-        if self.keep > 0
-            && let Some(mut live) = self.lock().live.pop()
-        {
-            live.place.rise();
-            return live;
+    fn drop(&mut self) {
+        if let Some(live) = self.live.take() {
+            self.instances.keep(live);
         }
-        let place = self.context.engine.room().enter(self.needed).await;
-        Box::new(Live::new(self.linked.component().engine(), Arc::clone(&self.context), place))
-    }
-
-    #[inline]
-    fn keep(&self, mut live: Box<Live>) {
-        live.calls += 1;
-        let guest = live.store.data_mut();
-        // A refusal that the guest lived with must not put a name to a later trap.
-        guest.limiter.take_refused();
-        if self.keep == 0 || live.calls >= MAX_REUSES || !guest.limiter.may_rest() {
-            return;
-        }
-        let mut idle = self.lock();
-        if !idle.retired && idle.live.len() < self.keep && live.place.rest() {
-            idle.live.push(live);
-        }
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Idle> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -259,6 +296,16 @@ impl Live {
         }
         self.store.set_epoch_deadline(1);
         self.store.set_fuel(fuel)
+    }
+
+    /// After a call that answered: whether there may be another, where instances are kept at all.
+    #[inline]
+    fn may_be_called_again(&mut self, keep: usize) -> bool {
+        self.calls += 1;
+        let limiter = &mut self.store.data_mut().limiter;
+        // A refusal that the guest lived with must not put a name to a later trap.
+        limiter.take_refused();
+        keep > 0 && self.calls < MAX_REUSES && limiter.may_rest()
     }
 
     async fn ask(&mut self, linked: &Linked, question: Question<'_>) -> wasmtime::Result<Answer> {

@@ -4,26 +4,27 @@
 //! ready. Whoever holds it may go on calling it, whatever the registry does meanwhile. Knows nothing of directories, of
 //! other versions or of what happens with the effects of a call.
 
+mod ask;
 mod link;
 mod signature;
 mod terms;
 mod wanted;
+
+pub use ask::{Asking, Params};
 
 use super::convert::{self, Lists};
 use super::description::Description;
 use super::engine::{self, Engine, Hash};
 use super::fault::{CallError, Failure, FailureKind, Fault, LoadError};
 use super::grants::Grants;
-use super::host::{Context, Transcript, printable};
+use super::host::{Context, Transcript};
 use super::instance::{Answer, Budget, Ended, Instances, Linked, Question, Usage};
-use super::limits::{Limits, MAX_SCHEMA_BYTES};
+use super::limits::Limits;
 use super::manifest::{Isolation, Manifest, OnError, OrderBy};
-use super::schema::SchemaError;
 use super::stats::{Outcome, Stats};
 use super::{Kind, Name};
 use crate::event::{Event, EventFilter};
 use crate::kv::{Namespace, Transaction};
-use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::runtime::Handle;
@@ -84,17 +85,6 @@ pub struct Effects {
     pub writes: Option<Transaction>,
     /// What the call used up.
     pub usage: Usage,
-}
-
-/// Parameters of a filter that its schema allows, in one form: equal parameters are equal, and ask the same question.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
-pub struct Params(Option<Arc<str>>);
-
-impl Params {
-    /// As JSON text with the members of objects in order; none if none were given.
-    pub fn as_str(&self) -> Option<&str> {
-        self.0.as_deref()
-    }
 }
 
 impl Version {
@@ -185,76 +175,6 @@ impl Version {
     /// Counts a call whose effects were refused as part of a loop, after it had returned ok.
     pub(super) fn looped(&self, message: &str) {
         self.stats.looped(message, &self.sha256);
-    }
-
-    /// Asks the filter. An error is no answer: [`Version::on_error`] says what that means.
-    ///
-    /// # Errors
-    /// What the filter says, or why the sandbox ended it.
-    pub fn matches(&self, event: &Event, params: &Params) -> impl Future<Output = Result<bool, CallError>> + Send {
-        self.matches_with(event, params, None)
-    }
-
-    /// As [`Version::matches`], and shows what the filter said meanwhile.
-    ///
-    /// # Errors
-    /// As [`Version::matches`].
-    pub async fn matches_with(
-        &self,
-        event: &Event,
-        params: &Params,
-        transcript: Option<&mut Transcript>,
-    ) -> Result<bool, CallError> {
-        // Whoever asks waits for its turn, before its time begins; it is never closed.
-        let turn = self.turns.try_acquire().ok();
-        let _turn = if turn.is_some() { turn } else { self.turns.acquire().await.ok() };
-        let lists = Lists::of(event);
-        let question = Question::Matches(&lists, params.as_str());
-        let budget = self.budget(event);
-        let Ended { answer, usage, .. } = self.instances.call(question, &budget, transcript).await;
-        let result = match answer {
-            Ok(Answer::Matched(Ok(verdict))) => Ok(verdict),
-            Ok(Answer::Matched(Err(message))) => {
-                let message = printable(&message).into_owned();
-                Err(Failure { kind: FailureKind::Reject, message, retry_after_ms: None }.into())
-            }
-            Ok(_) => Err(self.wrong_kind().into()),
-            Err(fault) => Err(fault.into()),
-        };
-        let outcome = match &result {
-            Ok(verdict) => Outcome::Verdict(*verdict),
-            Err(CallError::Failure(failure)) => Outcome::FilterError(&failure.message),
-            Err(error) => Outcome::Error(error),
-        };
-        self.stats.record(&outcome, &usage, &self.sha256);
-        result
-    }
-
-    /// Checks parameters for this filter, once for all events.
-    ///
-    /// # Errors
-    /// Where they do not meet the filter's schema.
-    pub fn check_params(&self, params: Option<Value>) -> Result<Params, SchemaError> {
-        let Some(mut params) = params else { return self.check_no_params() };
-        let Some(schema) = &self.description.params_schema else {
-            let expected = "no parameters: this filter takes none".to_owned();
-            return Err(SchemaError { pointer: String::new(), expected, found: params.to_string() });
-        };
-        params.sort_all_objects();
-        let text = params.to_string();
-        if text.len() > MAX_SCHEMA_BYTES {
-            let expected = format!("at most {MAX_SCHEMA_BYTES} bytes");
-            return Err(SchemaError { pointer: String::new(), expected, found: format!("{} bytes", text.len()) });
-        }
-        schema.check(&params)?;
-        Ok(Params(Some(text.into())))
-    }
-
-    /// None are fine where the schema allows an empty object, or null: it is how a schema says that nothing is required.
-    fn check_no_params(&self) -> Result<Params, SchemaError> {
-        let Some(schema) = &self.description.params_schema else { return Ok(Params::default()) };
-        schema.check(&Value::Null).or_else(|_| schema.check(&Value::Object(serde_json::Map::new())))?;
-        Ok(Params::default())
     }
 
     #[inline]

@@ -4,7 +4,7 @@ use super::*;
 use crate::kv::{Quota, Store};
 use crate::metrics::Exposition;
 use crate::plugin::engine::EngineConfig;
-use futures_util::future::join_all;
+use futures_util::{FutureExt, future::join_all};
 
 /// Gives its thread back many times.
 const LONG: &str = "(local.set $i (i32.const 1000000))
@@ -75,4 +75,54 @@ async fn calls_that_were_long_go_to_the_slow_threads() {
     assert!(mixed.threads().is_some());
     let renamed = mixed.under(Manifest::parse("concurrency = 2").unwrap(), 2).unwrap();
     assert!(renamed.threads().is_some(), "another word of the operator does not make it faster");
+}
+
+#[tokio::test]
+async fn questions_in_a_row_have_one_turn_and_one_instance_and_a_fault_costs_only_its_own() {
+    // Counts in a global: yes the first time, a trap the third.
+    let guest = Guest {
+        fields: "(global $n (mut i32) (i32.const 0))",
+        ..Guest::filter(format!(
+            "(global.set $n (i32.add (global.get $n) (i32.const 1)))
+             (if (i32.eq (global.get $n) (i32.const 1)) (then (return {TRUE})))
+             (if (i32.eq (global.get $n) (i32.const 3)) (then unreachable)) {OK}"
+        ))
+    };
+    let (event, params) = (event(), Params::default());
+    let fresh = guest.load_with("isolation = \"fresh\"").await;
+    let mut asking = fresh.ask(&params).await;
+    for _ in 0..4 {
+        assert_eq!(asking.matches(&event).await, Ok(true));
+    }
+    let reused = guest.load_with("isolation = \"reuse\"\nconcurrency = 1").await;
+    let mut asking = reused.ask(&params).await;
+    for expected in [Some(true), Some(false), None, Some(true)] {
+        assert_eq!(asking.matches(&event).await.ok(), expected);
+    }
+    let mut other = Box::pin(reused.matches(&event, &params));
+    assert!(other.as_mut().now_or_never().is_none(), "it is not its turn");
+    drop(asking);
+    assert_eq!(other.await, Ok(false), "it has the turn, and the instance");
+    let counts = reused.stats().counts();
+    assert_eq!((counts.calls, counts.verdicts["true"], counts.verdicts["false"], counts.faults["trap"]), (5, 2, 2, 1));
+}
+
+#[tokio::test]
+async fn questions_in_a_row_end_when_the_version_goes_out_of_service_and_after_a_long_one() {
+    let (event, params) = (event(), Params::default());
+    let version = Guest::filter(TRUE).load().await.unwrap();
+    let mut goes_on = false;
+    // Not each time, on a machine that is busy with something else.
+    while !goes_on {
+        let mut asking = version.ask(&params).await;
+        assert_eq!(asking.matches(&event).await, Ok(true));
+        goes_on = asking.may_go_on();
+    }
+    let asking = version.ask(&params).await;
+    version.keep_instances(false);
+    assert!(!asking.may_go_on(), "another version is in service");
+    let long = Guest::filter(format!("{LONG} {LONG} {TRUE}")).load_with("limits.deadline = \"60s\"").await;
+    let mut asking = long.ask(&params).await;
+    assert_eq!(asking.matches(&event).await, Ok(true));
+    assert!(!asking.may_go_on(), "others have their turn");
 }
