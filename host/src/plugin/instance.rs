@@ -1,7 +1,7 @@
 //! One call into an instance: under fuel, a deadline, limits of memory, stack and bytes. What went wrong comes out as a
 //! typed [`Fault`]; nothing a guest does comes out as a panic or an error of wasmtime's.
 //!
-//! Knows nothing of versions, statistics or what a call is for. Start reading at [`Instances::call`].
+//! Knows nothing of versions, statistics or what a call is for. Start reading at [`Calls::call`].
 
 use super::bindings::filter::exports::busway::plugin::filter::Description as FilterDescription;
 use super::bindings::filter::{FilterPlugin, FilterPluginPre};
@@ -13,14 +13,14 @@ use super::fault::{Fault, FaultCode};
 use super::host::{Context, Guest, HostFault, Record, Transcript, printable};
 use super::limits::{MAX_REUSES, Refused, YIELD_FUEL};
 use super::room::Place;
-use super::time::{Late, Spent, within};
+use super::time::{Late, Moment, Spent, within};
 use crate::event::Event;
 use crate::kv::Transaction;
 use futures_util::future::BoxFuture;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use wasmtime::component::Component;
 use wasmtime::{PoolConcurrencyLimitError, Store, Trap};
 
@@ -72,9 +72,6 @@ pub struct Usage {
 pub(super) struct Ended {
     pub(super) answer: Result<Answer, Fault>,
     pub(super) usage: Usage,
-    /// What it would publish and write; nothing of it has happened.
-    pub(super) outbox: Vec<Event>,
-    pub(super) writes: Option<Box<Transaction>>,
 }
 
 /// A component that is linked and has every export of its world.
@@ -115,10 +112,8 @@ pub(super) struct Instances {
 /// Calls one right after the other: they have one instance, where it may be reused, and each begins when the one before has ended.
 pub(super) struct Calls<'a> {
     instances: &'a Instances,
-    /// None before the first call, after one that did not answer, and where every call has a new one.
-    live: Option<Box<Live>>,
-    /// When the call before it ended.
-    ended: Option<Instant>,
+    /// The one that answered last, and when it had. None before the first call, and after one that did not answer.
+    last: Option<(Box<Live>, Moment)>,
 }
 
 impl Linked {
@@ -175,20 +170,10 @@ impl Instances {
         self.retired.load(Relaxed)
     }
 
-    /// Asks an instance; what it says besides its answer is in `transcript`. Dropping the future ends the call.
-    pub(super) async fn call(
-        &self,
-        question: Question<'_>,
-        budget: &Budget,
-        transcript: Option<&mut Transcript>,
-    ) -> Ended {
-        self.calls().call(question, budget, transcript).await
-    }
-
     /// For one call right after another.
     #[inline]
     pub(super) fn calls(&self) -> Calls<'_> {
-        Calls { instances: self, live: None, ended: None }
+        Calls { instances: self, last: None }
     }
 
     #[inline]
@@ -218,17 +203,18 @@ impl Instances {
 }
 
 impl Calls<'_> {
-    /// As [`Instances::call`]. What its caller does between two of them counts as time of the second.
+    /// Asks an instance; what it says besides its answer is in `transcript`. Dropping the future ends the call. What its caller does between
+    /// two of them counts as time of the second.
     pub(super) async fn call(
         &mut self,
         question: Question<'_>,
         budget: &Budget,
         transcript: Option<&mut Transcript>,
     ) -> Ended {
-        let (mut live, began) = match (self.live.take(), self.ended.take()) {
-            (Some(live), Some(ended)) => (live, ended),
+        let (mut live, began) = match self.last_again() {
+            Some(again) => again,
             // Waiting for room is not the plugin's time.
-            _ => (self.instances.take().await, Instant::now()),
+            None => (self.instances.take().await, Moment::now()),
         };
         let Instances { linked, context, .. } = self.instances;
         context.engine.ticker().called();
@@ -242,36 +228,49 @@ impl Calls<'_> {
         };
         let usage = Usage {
             fuel: budget.fuel.saturating_sub(live.store.get_fuel().unwrap_or(0)),
-            elapsed: spent.elapsed,
+            elapsed: Duration::from_nanos(spent.elapsed),
             memory: live.store.data().limiter.memory(),
         };
         context.tempo.record(usage.fuel, spent.worked);
         let guest = live.store.data_mut();
-        let (outbox, writes) = (std::mem::take(&mut guest.call.outbox), guest.call.transaction.take());
+        // A refusal that the guest lived with must not put a name to a later trap.
+        let refused = guest.limiter.take_refused();
         let (stdout, stderr) = guest.take_output();
-        let record = guest.call.record.take();
+        if let (Some(transcript), Some(record)) = (transcript, guest.call.record.take()) {
+            *transcript = record.into_transcript(stdout, stderr.clone(), usage);
+        }
         let answer = match answer {
             Ok(Ok(answer)) => {
-                if live.may_be_called_again(self.instances.keep) {
-                    (self.live, self.ended) = (Some(live), Some(began + spent.elapsed));
-                }
+                live.calls += 1;
+                self.last = Some((live, began.after(spent.elapsed)));
                 Ok(answer)
             }
             // A store that trapped or stopped in the middle is not to be trusted: it is dropped here.
-            Ok(Err(error)) => Err(live.explain(&error, budget, &stderr, &spent)),
+            Ok(Err(error)) => Err(live.explain(&error, refused, budget, &stderr, &spent)),
             Err(Late) => Err(over(budget.deadline, &stderr, &spent)),
         };
-        if let (Some(transcript), Some(record)) = (transcript, record) {
-            *transcript = record.into_transcript(stdout, stderr, usage);
-        }
-        Ended { answer, usage, outbox, writes }
+        Ended { answer, usage }
+    }
+
+    /// Where the last instance may be called again.
+    #[inline]
+    fn last_again(&mut self) -> Option<(Box<Live>, Moment)> {
+        let (mut live, ended) = self.last.take()?;
+        live.may_be_called_again(self.instances.keep).then_some((live, ended))
+    }
+
+    /// What the last call would publish and write; nothing of it has happened.
+    pub(super) fn effects(&mut self) -> (Vec<Event>, Option<Box<Transaction>>) {
+        let Some((live, _)) = &mut self.last else { return Default::default() };
+        let call = &mut live.store.data_mut().call;
+        (std::mem::take(&mut call.outbox), call.transaction.take())
     }
 }
 
 impl Drop for Calls<'_> {
     #[inline]
     fn drop(&mut self) {
-        if let Some(live) = self.live.take() {
+        if let Some((live, _)) = self.last_again() {
             self.instances.keep(live);
         }
     }
@@ -298,14 +297,10 @@ impl Live {
         self.store.set_fuel(fuel)
     }
 
-    /// After a call that answered: whether there may be another, where instances are kept at all.
+    /// Where so many instances are kept.
     #[inline]
     fn may_be_called_again(&mut self, keep: usize) -> bool {
-        self.calls += 1;
-        let limiter = &mut self.store.data_mut().limiter;
-        // A refusal that the guest lived with must not put a name to a later trap.
-        limiter.take_refused();
-        keep > 0 && self.calls < MAX_REUSES && limiter.may_rest()
+        keep > 0 && self.calls < MAX_REUSES && self.store.data_mut().limiter.may_rest()
     }
 
     async fn ask(&mut self, linked: &Linked, question: Question<'_>) -> wasmtime::Result<Answer> {
@@ -332,8 +327,14 @@ impl Live {
         }
     }
 
-    fn explain(&mut self, error: &wasmtime::Error, budget: &Budget, stderr: &str, spent: &Spent) -> Fault {
-        let refused = self.store.data_mut().limiter.take_refused();
+    fn explain(
+        &self,
+        error: &wasmtime::Error,
+        refused: Option<Refused>,
+        budget: &Budget,
+        stderr: &str,
+        spent: &Spent,
+    ) -> Fault {
         let (code, message) = classify(error, refused, self.exports.is_some(), budget.fuel);
         Fault { code, message: with_stderr(message, stderr), starved: spent.starved() }
     }
@@ -371,7 +372,8 @@ fn classify(error: &wasmtime::Error, refused: Option<Refused>, started: bool, fu
 }
 
 fn over(deadline: Duration, stderr: &str, spent: &Spent) -> Fault {
-    let (all, worked, starved) = (deadline.as_millis(), spent.worked.as_millis(), spent.starved());
+    let (all, starved) = (deadline.as_millis(), spent.starved());
+    let worked = Duration::from_nanos(spent.worked).as_millis();
     let message =
         format!("was not done after {all} ms, {worked} of them at work and {} behind others", starved.as_millis());
     Fault { code: FaultCode::Deadline, message: with_stderr(message, stderr), starved }

@@ -5,12 +5,13 @@
 //! on its thread waits, and what waits for the network or a timer waits for many turns. The kernel's scheduler can interrupt
 //! anybody, so who works long goes where that does not hurt.
 
-use rustix::time::{ClockId, clock_gettime};
+use super::time::{Moment, nanoseconds};
+use rustix::time::ClockId;
 use std::{
     cell::Cell,
     io,
     sync::atomic::{AtomicU32, Ordering::Relaxed},
-    time::{Duration, Instant},
+    time::Duration,
 };
 use tokio::runtime::{Builder, Handle, Runtime};
 
@@ -18,11 +19,11 @@ use tokio::runtime::{Builder, Handle, Runtime};
 const NICENESS: i32 = 5;
 /// A call that burns more fuel is no short one: it takes about a millisecond, some hundred times as long as a small call.
 const SHORT_FUEL: u64 = 1_000_000;
-/// Nor is one that works for longer, whatever it burns: bulk operations on memory burn next to nothing. Much more than that, because a
+/// Nor is one that works for more nanoseconds, whatever it burns: bulk operations on memory burn next to nothing. Much more than that, because a
 /// call that is short itself may have to work for others: the kernel clears pages, and waits for locks of the process, in its time.
-const SHORT: Duration = Duration::from_millis(5);
-/// A turn on a thread that is over sooner is not looked at closer, and so old may be what is known of a thread's time.
-const NEAR: Duration = Duration::from_micros(200);
+const SHORT: u64 = Duration::from_millis(5).as_nanos() as u64;
+/// In nanoseconds. A turn on a thread that is over sooner is not looked at closer, and so old may be what is known of a thread's time.
+const NEAR: u64 = Duration::from_micros(200).as_nanos() as u64;
 /// Short calls before a new version is believed to make them.
 const BEFORE_TRUSTED: u32 = 20;
 /// Short calls before one is believed again that has made a long one; twice as many each time that it breaks its word, up to ...
@@ -86,45 +87,42 @@ fn leave_a_core() {
 /// One turn of a call on a thread.
 #[derive(Clone, Copy)]
 pub(super) struct Turn {
-    began: Instant,
+    began: Moment,
     /// What the thread had worked then, or a little before.
-    worked: Duration,
+    worked: u64,
 }
 
 thread_local! {
     /// When the thread's own time was read last, and what it was. To read it takes as long as a tenth of a small call.
-    static READ: Cell<Option<(Instant, Duration)>> = const { Cell::new(None) };
+    static READ: Cell<(Moment, u64)> = const { Cell::new((Moment::START, 0)) };
 }
 
 impl Turn {
     #[inline]
-    pub(super) fn begin(began: Instant) -> Self {
-        let worked = match READ.get() {
-            Some((at, worked)) if began - at < NEAR => worked,
-            _ => {
-                let worked = own_time();
-                READ.set(Some((began, worked)));
-                worked
-            }
-        };
+    pub(super) fn begin(began: Moment) -> Self {
+        let (at, mut worked) = READ.get();
+        if began.since(at) >= NEAR {
+            worked = own_time();
+            READ.set((began, worked));
+        }
         Self { began, worked }
     }
 
     /// When it began.
     #[inline]
-    pub(super) fn began(self) -> Instant {
+    pub(super) fn began(self) -> Moment {
         self.began
     }
 
     /// How long it worked of the time that it took: not counting what the kernel gave to other threads meanwhile.
     #[inline]
-    pub(super) fn worked(self, elapsed: Duration) -> Duration {
+    pub(super) fn worked(self, elapsed: u64) -> u64 {
         if elapsed < NEAR { elapsed } else { elapsed.min(own_time().saturating_sub(self.worked)) }
     }
 }
 
-fn own_time() -> Duration {
-    clock_gettime(ClockId::ThreadCPUTime).try_into().unwrap_or_default()
+fn own_time() -> u64 {
+    nanoseconds(ClockId::ThreadCPUTime)
 }
 
 /// How long the calls of a component have been lately.
@@ -149,9 +147,9 @@ impl Tempo {
         self.before_trusted.load(Relaxed) > 0
     }
 
-    /// A call has burnt so much fuel and worked for so long: not counting what it waited.
+    /// A call has burnt so much fuel and worked for so many nanoseconds: not counting what it waited.
     #[inline]
-    pub(super) fn record(&self, fuel: u64, worked: Duration) {
+    pub(super) fn record(&self, fuel: u64, worked: u64) {
         if fuel > SHORT_FUEL || worked > SHORT {
             // It was believed, and the hub's threads paid for it: that costs more each time.
             let broken = if self.is_slow() { 1 } else { 2 };
@@ -177,7 +175,7 @@ mod tests {
         assert!(tempo.is_slow());
         short(2);
         assert!(!tempo.is_slow());
-        for (fuel, worked, before) in [(SHORT_FUEL * 2, Duration::ZERO, 1), (0, SHORT * 2, 2), (0, SHORT * 2, 4)] {
+        for (fuel, worked, before) in [(SHORT_FUEL * 2, 0, 1), (0, SHORT * 2, 2), (0, SHORT * 2, 4)] {
             (0..3).for_each(|_| tempo.record(fuel, worked));
             short(BEFORE_TRUSTED_AGAIN * before - 1);
             assert!(tempo.is_slow());

@@ -1,34 +1,68 @@
 //! The time of a call: its deadline, and what of the time until then was the call's own.
 
 use super::threads::Turn;
+use rustix::time::{ClockId, clock_gettime};
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{self, Poll, Wake, Waker};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::task::unconstrained;
-use tokio::time::sleep_until;
+use tokio::time::sleep;
+
+/// On the clock that never goes back. One number: a call looks at it so often that [`std::time::Instant`], whose differences are
+/// calls and checks, takes a hundredth of a small call more.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Moment(u64);
+
+impl Moment {
+    /// Before any other.
+    pub(super) const START: Self = Self(0);
+
+    #[inline]
+    pub(super) fn now() -> Self {
+        Self(nanoseconds(ClockId::Monotonic))
+    }
+
+    /// Nanoseconds from `earlier` to this.
+    #[inline]
+    pub(super) fn since(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+
+    #[inline]
+    pub(super) fn after(self, nanoseconds: u64) -> Self {
+        Self(self.0.saturating_add(nanoseconds))
+    }
+}
+
+/// What a clock says. Neither this one nor that of a thread goes below zero, or in 500 years over the bound.
+#[inline]
+pub(super) fn nanoseconds(clock: ClockId) -> u64 {
+    let now = clock_gettime(clock);
+    (now.tv_sec as u64).wrapping_mul(1_000_000_000).wrapping_add(now.tv_nsec as u64)
+}
 
 /// The deadline came first.
 pub(super) struct Late;
 
-/// The time of a call.
+/// The time of a call, in nanoseconds.
 #[derive(Default)]
 pub(super) struct Spent {
-    pub(super) elapsed: Duration,
+    pub(super) elapsed: u64,
     /// Of it, that in turns on a thread ...
-    turns: Duration,
+    turns: u64,
     /// ... and what the kernel left of them.
-    pub(super) worked: Duration,
+    pub(super) worked: u64,
     /// Between turns, though the call could have gone on.
-    queued: Duration,
+    queued: u64,
 }
 
 impl Spent {
     /// How long it could have gone on and others were at work instead.
     pub(super) fn starved(&self) -> Duration {
-        self.turns.saturating_sub(self.worked) + self.queued
+        Duration::from_nanos(self.turns.saturating_sub(self.worked) + self.queued)
     }
 }
 
@@ -37,7 +71,7 @@ impl Spent {
 ///
 /// Pinned by its caller: handed over as a value, all that it could ever hold would be copied.
 pub(super) async fn within<F: Future>(
-    began: Instant,
+    began: Moment,
     time: Duration,
     mut call: Pin<&mut F>,
 ) -> (Result<F::Output, Late>, Spent) {
@@ -46,7 +80,7 @@ pub(super) async fn within<F: Future>(
     let mut wakes: Option<Arc<Wakes>> = None;
     let answer = poll_fn(|context| {
         let first = first.take();
-        let turn = Turn::begin(first.unwrap_or_else(Instant::now));
+        let turn = Turn::begin(first.unwrap_or_else(Moment::now));
         let polled = match &wakes {
             None => call.as_mut().poll(context),
             Some(wakes) => {
@@ -55,23 +89,24 @@ pub(super) async fn within<F: Future>(
                 call.as_mut().poll(&mut task::Context::from_waker(&Waker::from(wakes.clone())))
             }
         };
-        let ended = Instant::now();
-        let took = ended - turn.began();
+        let ended = Moment::now();
+        let took = ended.since(turn.began());
         spent.turns += took;
         spent.worked += turn.worked(took);
         // The first turn begins with the call: most have no other, and one subtraction less.
-        spent.elapsed = if first.is_some() { took } else { ended - began };
+        spent.elapsed = if first.is_some() { took } else { ended.since(began) };
         if let Poll::Ready(output) = polled {
             return Poll::Ready(Ok(output));
         }
         // Not only by the timer: a thread that always has something to do seldom looks at those.
-        if spent.elapsed >= time {
+        let left = time.saturating_sub(Duration::from_nanos(spent.elapsed));
+        if left.is_zero() {
             return Poll::Ready(Err(Late));
         }
         // Most calls have one turn, and need none of this.
         wakes.get_or_insert_with(|| Arc::new(Wakes::new(began)));
         // Unconstrained: a guest that uses up its task's budget in each turn must not keep the timer from being looked at.
-        let timer = timer.get_or_insert_with(|| Box::pin(unconstrained(sleep_until((began + time).into()))));
+        let timer = timer.get_or_insert_with(|| Box::pin(unconstrained(sleep(left))));
         timer.as_mut().poll(context).map(|()| Err(Late))
     })
     .await;
@@ -81,22 +116,22 @@ pub(super) async fn within<F: Future>(
 /// When a call that gave its thread back could have gone on: at once where it did so by itself, and when what it waited for
 /// was there otherwise. What is between that and its next turn is time that others had.
 struct Wakes {
-    began: Instant,
+    began: Moment,
     /// Nanoseconds after that; 0: it waits for something.
     woken: AtomicU64,
     waker: Mutex<Option<Waker>>,
 }
 
 impl Wakes {
-    fn new(began: Instant) -> Self {
+    fn new(began: Moment) -> Self {
         Self { began, woken: AtomicU64::new(0), waker: Mutex::new(None) }
     }
 
     /// How long it has been able to go on by `now`, where a turn begins.
-    fn waited(&self, now: Instant) -> Duration {
+    fn waited(&self, now: Moment) -> u64 {
         match self.woken.swap(0, Relaxed) {
-            0 => Duration::ZERO,
-            woken => (now - self.began).saturating_sub(Duration::from_nanos(woken)),
+            0 => 0,
+            woken => now.since(self.began).saturating_sub(woken),
         }
     }
 
@@ -111,9 +146,9 @@ impl Wakes {
 
 impl Wake for Wakes {
     fn wake(self: Arc<Self>) {
-        let nanoseconds = self.began.elapsed().as_nanos().try_into().unwrap_or(u64::MAX);
+        let now = Moment::now().since(self.began);
         // The first of a turn counts.
-        let _ = self.woken.compare_exchange(0, nanoseconds, Relaxed, Relaxed);
+        let _ = self.woken.compare_exchange(0, now, Relaxed, Relaxed);
         let followed = self.waker.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(waker) = followed {
             waker.wake();
@@ -125,11 +160,12 @@ impl Wake for Wakes {
 mod tests {
     use super::*;
     use std::pin::pin;
+    use std::time::Instant;
 
     const DEADLINE: Duration = Duration::from_millis(40);
 
     async fn spent(call: impl Future<Output = ()>) -> (bool, Spent) {
-        let (answer, spent) = within(Instant::now(), DEADLINE, pin!(call)).await;
+        let (answer, spent) = within(Moment::now(), DEADLINE, pin!(call)).await;
         (answer.is_ok(), spent)
     }
 
@@ -150,7 +186,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_waits_for_something_of_its_own_is_not_starved() {
-        let (in_time, spent) = spent(tokio::time::sleep(DEADLINE * 10)).await;
+        let (in_time, spent) = spent(sleep(DEADLINE * 10)).await;
         assert!(!in_time && spent.starved() < DEADLINE / 2, "{:?}", spent.starved());
     }
 

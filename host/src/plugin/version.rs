@@ -156,10 +156,13 @@ impl Version {
     ) -> Result<Effects, CallError> {
         let lists = Lists::of(event);
         let budget = self.budget(event);
-        let ended = self.instances.call(Question::Handle(&lists, attempt), &budget, transcript).await;
-        let Ended { answer, usage, outbox, writes } = ended;
+        let mut calls = self.instances.calls();
+        let Ended { answer, usage } = calls.call(Question::Handle(&lists, attempt), &budget, transcript).await;
         let result = match answer {
-            Ok(Answer::Handled(Ok(()))) => Ok(Effects { outbox, writes: writes.map(|writes| *writes), usage }),
+            Ok(Answer::Handled(Ok(()))) => {
+                let (outbox, writes) = calls.effects();
+                Ok(Effects { outbox, writes: writes.map(|writes| *writes), usage })
+            }
             Ok(Answer::Handled(Err(failure))) => Err(convert::failure(failure).into()),
             Ok(_) => Err(self.wrong_kind().into()),
             Err(fault) => Err(fault.into()),
@@ -299,7 +302,7 @@ async fn describe(name: &Name, linked: Linked, context: Context) -> Result<(Desc
     let slow = context.engine.slow().handle().clone();
     // Whatever its start code does, those who are at work do not notice.
     let asking = slow.spawn(async move {
-        Instances::new(linked, Arc::new(context), 0).call(Question::Describe, &budget, None).await
+        Instances::new(linked, Arc::new(context), 0).calls().call(Question::Describe, &budget, None).await
     });
     let ended = asking.await.map_err(engine::panicked)?;
     let (name, usage) = (name.clone(), ended.usage);

@@ -122,7 +122,7 @@ impl Asking<'_> {
         let lists = Lists::of(event);
         let question = Question::Matches(&lists, self.params.as_str());
         let budget = version.budget(event);
-        let Ended { answer, usage, .. } = self.calls.call(question, &budget, transcript).await;
+        let Ended { answer, usage } = self.calls.call(question, &budget, transcript).await;
         self.spent += usage.elapsed;
         let result = match answer {
             Ok(Answer::Matched(Ok(verdict))) => Ok(verdict),
