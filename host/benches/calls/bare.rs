@@ -1,9 +1,11 @@
 //! The same guest on wasmtime alone: the engine's settings, the generated bindings, fuel and the interval at which it yields.
 //! What is missing is what the hub adds: limits, deadline, capabilities, transaction, statistics. What the guest may call does the least
-//! that the contract allows: log lines are for nobody, kv is a map, what is published is put aside and every event has the same id.
+//! that the contract allows: log lines are for nobody, kv is a map, and what is published is checked to be JSON, given an id and put aside.
 
 use busway::event::Event;
+use serde_json::value::RawValue;
 use std::collections::BTreeMap;
+use uuid::Uuid;
 use wasmtime::component::{Component, HasSelf, Linker, ResourceTable};
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Store};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
@@ -88,8 +90,11 @@ impl kv::Host for Data {
 
 impl publisher::Host for Data {
     fn publish(&mut self, event: types::NewEvent) -> Result<String, publisher::PublishError> {
+        if let Err(error) = serde_json::from_str::<&RawValue>(&event.data) {
+            return Err(publisher::PublishError { code: publisher::PublishCode::Invalid, message: error.to_string() });
+        }
         self.outbox.push(event);
-        Ok("00000000-0000-7000-8000-000000000000".to_owned())
+        Ok(Uuid::now_v7().to_string())
     }
 }
 

@@ -24,18 +24,21 @@ const TURN: Duration = Duration::from_millis(20);
 /// The largest events are not among those that are measured, and no call is to be ended.
 const LIMITS: &str = "[limits]\ndeadline = \"10s\"\nfuel = 1000000000\n[grants]\npublish = [\"*\"]\nkv = true\n";
 
-pub(crate) fn table(runtime: &Runtime) {
+/// Of all, or of those that are named.
+pub(crate) fn table(runtime: &Runtime, named: &[String]) {
     println!(
         "| plugin | KB | compiled | from the cache | fresh call | reused call | wasmtime alone, fresh / reused | fuel | memory |\n\
          |---|---|---|---|---|---|---|---|---|"
     );
     for language in LANGUAGES {
         for what in ["counter", "tagged"] {
-            match component(&format!("{language}-{what}")) {
-                Some(bytes) => row(runtime, &format!("{language}-{what}"), &bytes.into()),
-                None => {
-                    println!("| {language}-{what} | not built: `make toolchains`, then the tests of `conformance` |")
-                }
+            let name = format!("{language}-{what}");
+            if !named.is_empty() && !named.contains(&name) {
+                continue;
+            }
+            match component(&name) {
+                Some(bytes) => row(runtime, &name, &bytes.into()),
+                None => println!("| {name} | not built: `make toolchains`, then the tests of `conformance` |"),
             }
         }
     }
