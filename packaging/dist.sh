@@ -10,7 +10,6 @@ set -eu
 cd "$(dirname "$0")/.."
 target=$(mkdir -p "${TARGET:-target}" && cd "${TARGET:-target}" && pwd)
 counting=$target/dist-counting
-profile=$target/dist.profdata
 host=$(rustc --print host-tuple)
 for_host=CARGO_TARGET_$(echo "$host" | tr 'a-z-' 'A-Z_')_RUSTFLAGS
 
@@ -22,27 +21,23 @@ cargo_with() {
         cargo "$command" --locked --package busway --profile dist --target "$host" "$@"
 }
 
-# What is not driven here is compiled to be small: let it be all that a hub at work does.
+# What is not driven here is compiled to be small: let it be all that a hub at work does. With the same profile as what is shipped: its
+# settings are part of the names of functions, by which the counts are found again.
 count() {
     rustup component add llvm-tools
-    # Which crates are optimised together does not change what is counted, and takes time.
-    export CARGO_PROFILE_DIST_LTO=false
     rm -rf "$counting/counts"
     with_counters() { cargo_with "$counting" "-Cprofile-generate=$counting/counts" bench "$@"; }
     with_counters --no-run --bench calls --bench hub
     with_counters --bench calls -- --profile-time 3
     with_counters --bench hub -- fanout live durable replay pipeline reload
-    unset CARGO_PROFILE_DIST_LTO
     "$(rustc --print target-libdir)/../bin/llvm-profdata" merge --output "$profile.new" "$counting/counts"
     mv "$profile.new" "$profile"
 }
 
-# Counts of other code are no use: they are taken anew when it has changed.
-code=$(find host/src host/benches Cargo.lock Cargo.toml host/Cargo.toml rust-toolchain.toml -type f | LC_ALL=C sort | xargs cat | cksum)
-if [ "$(cat "$profile.of" 2>/dev/null)" != "$code" ] || [ ! -f "$profile" ]; then
-    count
-    echo "$code" > "$profile.of"
-fi
+# Counts of other code are no use. Named after the code: cargo sees the name, and not what is in the file.
+code=$(find host/src host/benches Cargo.lock Cargo.toml host/Cargo.toml rust-toolchain.toml -type f | LC_ALL=C sort | xargs cat | cksum | cut -d ' ' -f 1)
+profile=$target/dist-$code.profdata
+[ -f "$profile" ] || count
 
 if [ $# -gt 0 ]; then
     cargo_with "$target/dist-build" "-Cprofile-use=$profile" "$@"

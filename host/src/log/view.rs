@@ -28,8 +28,11 @@ pub struct Predicate {
     /// Names the question; equal names are the same question.
     pub name: String,
     /// Those of the events that match, in order. An error has been turned into a verdict already.
-    pub select: Arc<dyn Fn(Vec<Arc<Event>>) -> BoxFuture<'static, Vec<Arc<Event>>> + Send + Sync>,
+    pub select: Arc<Select>,
 }
+
+/// Picks those of the events that match.
+pub type Select = dyn Fn(Vec<Arc<Event>>) -> BoxFuture<'static, Vec<Arc<Event>>> + Send + Sync;
 
 /// What a client wants to see.
 #[derive(Clone)]

@@ -94,6 +94,9 @@ struct Live {
     place: Place,
 }
 
+/// Instances that wait for a call: they go in and out with every one, as a pointer, not as bytes.
+type Idle = Vec<Box<Live>>;
+
 /// Makes instances of one version, and keeps them where they are to be reused.
 pub(super) struct Instances {
     linked: Linked,
@@ -102,9 +105,7 @@ pub(super) struct Instances {
     needed: u32,
     /// At most so many wait for a call; 0: every call has a new one.
     keep: usize,
-    /// Instances that wait for a call.
-    #[expect(clippy::vec_box, reason = "they go in and out with every call: as a pointer, not as bytes")]
-    idle: Mutex<Vec<Box<Live>>>,
+    idle: Mutex<Idle>,
     /// The version is not called any more: whoever finishes on it leaves nothing behind. Written under the lock of `idle`.
     retired: AtomicBool,
 }
@@ -197,7 +198,7 @@ impl Instances {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Box<Live>>> {
+    fn lock(&self) -> MutexGuard<'_, Idle> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
