@@ -15,8 +15,8 @@ use serde::{
     de::{IgnoredAny, MapAccess, Visitor, value::MapAccessDeserializer},
 };
 use serde_json::value::RawValue;
-use std::collections::BTreeMap;
-use uuid::Uuid;
+use std::{collections::BTreeMap, sync::Mutex};
+use uuid::{ContextV7, Timestamp, Uuid};
 
 /// Longest event type, source, correlation id, causation id and event id, in bytes.
 pub const MAX_NAME_BYTES: usize = 255;
@@ -193,7 +193,12 @@ impl EventError {
 impl NewEvent {
     /// An event of `event_type` whose data is `null`.
     pub fn new(event_type: impl Into<String>) -> Self {
-        Self { event_type: event_type.into(), data: RawValue::NULL.to_owned(), metadata: NewMetadata::default() }
+        Self::with_data(event_type.into(), RawValue::NULL.to_owned())
+    }
+
+    /// An event of `event_type` whose data is the JSON text it is.
+    pub fn with_data(event_type: String, data: Box<RawValue>) -> Self {
+        Self { event_type, data, metadata: NewMetadata::default() }
     }
 
     /// With `data`, serialised now.
@@ -234,6 +239,12 @@ impl NewEvent {
     /// With its publisher's name.
     pub fn source(mut self, source: impl Into<String>) -> Self {
         self.metadata.source = Some(source.into());
+        self
+    }
+
+    /// With these tags, and no others.
+    pub fn tags(mut self, tags: Vec<String>) -> Self {
+        self.metadata.tags = tags;
         self
     }
 
@@ -300,13 +311,15 @@ impl NewEvent {
         check_name("event.causation_id", "metadata.causation_id", meta.causation_id.as_deref())?;
         check_name("event.source", "metadata.source", meta.source.as_deref())?;
         let data = json::check("event.data", "data", data)?;
+        // Read once: an id and a time that the hub writes are of one moment.
+        let now = Utc::now();
         Ok(Event {
             seq: 0,
             event_type,
             data,
             metadata: Metadata {
-                event_id: meta.event_id.unwrap_or_else(new_id),
-                timestamp: meta.timestamp.unwrap_or_else(Utc::now),
+                event_id: meta.event_id.unwrap_or_else(|| new_id(now)),
+                timestamp: meta.timestamp.unwrap_or(now),
                 correlation_id: meta.correlation_id,
                 source: meta.source,
                 tags: check_tags(meta.tags)?,
@@ -319,9 +332,13 @@ impl NewEvent {
     }
 }
 
-fn new_id() -> String {
+/// A UUIDv7 of `now`, later than all before it even where the clock was set back.
+fn new_id(now: DateTime<Utc>) -> String {
+    static LAST: Mutex<ContextV7> = Mutex::new(ContextV7::new());
+    let seconds = u64::try_from(now.timestamp()).unwrap_or(0);
+    let id = Uuid::new_v7(Timestamp::from_unix(&LAST, seconds, now.timestamp_subsec_nanos()));
     // Without the machinery of formatting, which takes longer than making the id.
-    Uuid::now_v7().hyphenated().encode_lower(&mut Uuid::encode_buffer()).to_owned()
+    id.hyphenated().encode_lower(&mut Uuid::encode_buffer()).to_owned()
 }
 
 fn quote(text: &str) -> String {
@@ -428,6 +445,17 @@ mod tests {
         assert_eq!(Uuid::parse_str(&event.metadata.event_id).unwrap().get_version_num(), 7);
         assert_eq!(event.data.get(), "null");
         assert!(!event.to_json().contains("correlation_id"));
+    }
+
+    #[test]
+    fn ids_are_of_their_time_and_in_order_even_when_the_clock_is_set_back() {
+        let now = Utc::now();
+        let ids = [now, now, now - chrono::TimeDelta::hours(1), DateTime::<Utc>::MIN_UTC].map(new_id);
+        assert!(ids.is_sorted_by(|earlier, later| earlier < later), "{ids:?}");
+        let event = admit(r#"{"type":"x"}"#).unwrap();
+        let (seconds, nanos) = Uuid::parse_str(&event.metadata.event_id).unwrap().get_timestamp().unwrap().to_unix();
+        let of_id = DateTime::from_timestamp(seconds.cast_signed(), nanos).unwrap();
+        assert!((event.metadata.timestamp - of_id).num_milliseconds() <= 1, "{event:?}");
     }
 
     #[test]

@@ -80,12 +80,10 @@ pub(super) fn weight(event: &types::NewEvent) -> usize {
 
 /// What a guest publishes, not admitted yet.
 pub(super) fn new_event(event: types::NewEvent) -> Result<NewEvent, EventError> {
-    let mut new = NewEvent::new(event.type_).raw_data(json("event.data", "data", event.data)?);
-    for tag in event.tags {
-        new = new.tag(tag);
-    }
+    let data = json("event.data", || "data".into(), event.data)?;
+    let mut new = NewEvent::with_data(event.type_, data).tags(event.tags);
     for (name, value) in event.extensions {
-        let value = json("event.extensions", &format!("extensions.{name}"), value)?;
+        let value = json("event.extensions", || format!("extensions.{name}"), value)?;
         new = new.extension(name, value);
     }
     if let Some(id) = event.correlation_id {
@@ -94,10 +92,10 @@ pub(super) fn new_event(event: types::NewEvent) -> Result<NewEvent, EventError> 
     Ok(new)
 }
 
-fn json(code: &'static str, field: &str, text: String) -> Result<Box<RawValue>, EventError> {
+fn json(code: &'static str, field: impl FnOnce() -> String, text: String) -> Result<Box<RawValue>, EventError> {
     RawValue::from_string(text).map_err(|error| EventError {
         code,
-        field: field.to_owned(),
+        field: field(),
         expected: "JSON (RFC 8259)".to_owned(),
         found: error.to_string(),
     })

@@ -66,8 +66,8 @@ impl Spent {
     }
 }
 
-/// As [`tokio::time::timeout_at`], but with no timer for a call that ends without giving its thread back: most do, and a timer
-/// costs as much as a tenth of them.
+/// As [`tokio::time::timeout_at`], but with no timer for a call that only ever gives way to others and waits for nothing: nearly all are
+/// of that kind, and a timer costs as much as a tenth of a short one.
 ///
 /// Pinned by its caller: handed over as a value, all that it could ever hold would be copied.
 pub(super) async fn within<F: Future>(
@@ -77,16 +77,16 @@ pub(super) async fn within<F: Future>(
 ) -> (Result<F::Output, Late>, Spent) {
     let mut timer = None;
     let (mut first, mut spent) = (Some(began), Spent::default());
-    let mut wakes: Option<Arc<Wakes>> = None;
+    let mut wakes: Option<(Arc<Wakes>, Waker)> = None;
     let answer = poll_fn(|context| {
         let first = first.take();
         let turn = Turn::begin(first.unwrap_or_else(Moment::now));
         let polled = match &wakes {
             None => call.as_mut().poll(context),
-            Some(wakes) => {
+            Some((wakes, waker)) => {
                 spent.queued += wakes.waited(turn.began());
                 wakes.follow(context.waker());
-                call.as_mut().poll(&mut task::Context::from_waker(&Waker::from(wakes.clone())))
+                call.as_mut().poll(&mut task::Context::from_waker(waker))
             }
         };
         let ended = Moment::now();
@@ -103,8 +103,19 @@ pub(super) async fn within<F: Future>(
         if left.is_zero() {
             return Poll::Ready(Err(Late));
         }
-        // Most calls have one turn, and need none of this.
-        wakes.get_or_insert_with(|| Arc::new(Wakes::new(began)));
+        let goes_on = match &wakes {
+            Some((wakes, _)) => wakes.is_woken(),
+            // Not known of its first turn, which most calls end in: asked again.
+            None => {
+                let new = Arc::new(Wakes::new(began));
+                wakes = Some((new.clone(), new.into()));
+                context.waker().wake_by_ref();
+                true
+            }
+        };
+        if goes_on {
+            return Poll::Pending;
+        }
         // Unconstrained: a guest that uses up its task's budget in each turn must not keep the timer from being looked at.
         let timer = timer.get_or_insert_with(|| Box::pin(unconstrained(sleep(left))));
         timer.as_mut().poll(context).map(|()| Err(Late))
@@ -127,6 +138,11 @@ impl Wakes {
         Self { began, woken: AtomicU64::new(0), waker: Mutex::new(None) }
     }
 
+    /// Whether it can go on.
+    fn is_woken(&self) -> bool {
+        self.woken.load(Relaxed) != 0
+    }
+
     /// How long it has been able to go on by `now`, where a turn begins.
     fn waited(&self, now: Moment) -> u64 {
         match self.woken.swap(0, Relaxed) {
@@ -146,7 +162,12 @@ impl Wakes {
 
 impl Wake for Wakes {
     fn wake(self: Arc<Self>) {
-        let now = Moment::now().since(self.began);
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        // 0 is for who waits.
+        let now = Moment::now().since(self.began).max(1);
         // The first of a turn counts.
         let _ = self.woken.compare_exchange(0, now, Relaxed, Relaxed);
         let followed = self.waker.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -188,6 +209,21 @@ mod tests {
     async fn who_waits_for_something_of_its_own_is_not_starved() {
         let (in_time, spent) = spent(sleep(DEADLINE * 10)).await;
         assert!(!in_time && spent.starved() < DEADLINE / 2, "{:?}", spent.starved());
+    }
+
+    #[tokio::test]
+    async fn who_waits_after_giving_way_is_over_at_its_deadline() {
+        for turns in 0..3 {
+            let began = Instant::now();
+            let waits = async {
+                for _ in 0..turns {
+                    give_way().await;
+                }
+                std::future::pending().await
+            };
+            let (in_time, _) = spent(waits).await;
+            assert!(!in_time && began.elapsed() >= DEADLINE, "{turns} turns");
+        }
     }
 
     #[tokio::test]

@@ -31,16 +31,16 @@ impl Guest {
         if let Err(denied) = self.context.grants.publish(&event.type_) {
             return self.turn_down(PublishCode::Denied, denied.to_string());
         }
-        let event = match convert::new_event(event).and_then(NewEvent::admit) {
+        let mut event = match convert::new_event(event).and_then(NewEvent::admit) {
             Ok(event) => event,
             Err(EventError { field, expected, found, .. }) => {
                 let message = format!("{field}: expected {expected}, found {found}");
                 return self.turn_down(PublishCode::Invalid, message);
             }
         };
-        let Some(event) = self.with_cause(event)? else {
+        if !self.give_cause(&mut event)? {
             return self.turn_down(PublishCode::Denied, "denied: this call may not publish".into());
-        };
+        }
         let limits = &self.context.limits;
         let bytes = self.call.outbox_bytes + event.weight();
         if self.call.outbox.len() >= limits.outbox_events || bytes > limits.outbox_bytes {
@@ -63,9 +63,9 @@ impl Guest {
         Ok(Err(PublishError { code, message }))
     }
 
-    /// None in a call without a cause, such as `describe`.
-    fn with_cause(&self, mut event: Event) -> wasmtime::Result<Option<Event>> {
-        let Some(cause) = &self.call.cause else { return Ok(None) };
+    /// False in a call without a cause, such as `describe`.
+    fn give_cause(&self, event: &mut Event) -> wasmtime::Result<bool> {
+        let Some(cause) = &self.call.cause else { return Ok(false) };
         let hops = cause.hops + 1;
         if hops > MAX_HOPS {
             let root = cause.chain.first().unwrap_or(&cause.seq);
@@ -80,11 +80,11 @@ impl Guest {
         meta.hops = hops;
         meta.chain.reserve_exact(cause.chain.len() + 1);
         meta.chain.extend(cause.chain.iter().copied().chain([cause.seq]));
-        meta.source = Some(format!("plugin/{}", self.context.name));
+        meta.source = Some(["plugin/", self.context.name.as_str()].concat());
         meta.causation_id = Some(cause.event_id.clone());
         if meta.correlation_id.is_none() {
             meta.correlation_id.clone_from(&cause.correlation_id);
         }
-        Ok(Some(event))
+        Ok(true)
     }
 }
