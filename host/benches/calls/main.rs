@@ -15,7 +15,7 @@ mod sample;
 
 use bare::Bare;
 use busway::{
-    event::{Event, NewEvent},
+    event::Event,
     kv::{Quota, Store},
     plugin::{Engine, EngineConfig, Isolation, Kind, Manifest, Params, Source, Version},
 };
@@ -34,7 +34,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// Turns of each side in the table.
 const TURNS: usize = 80;
 /// Whatever else the machine does, no call is to be ended.
-const LIMITS: &str = "[limits]\ndeadline = \"10s\"\n";
+const LIMITS: &str = "[limits]\ndeadline = \"10s\"\n[grants]\npublish = [\"*\"]\nkv = true\n";
 
 /// One side of a comparison.
 #[derive(Clone)]
@@ -157,15 +157,9 @@ fn in_turns(runtime: &Runtime, comparison: &Comparison) {
 
 fn comparisons(runtime: &Runtime) -> Vec<Comparison> {
     let engine = Engine::new(EngineConfig::default()).expect("the machine has address space");
-    let data = sample::data();
-    let admit = |event: NewEvent| Arc::new(event.admit().expect("a good event"));
-    let mut comparisons = Vec::new();
-    // The probe does nothing with events of a type that it does not know.
-    for (plugin, event) in [("urgent-only", "task.created"), ("probe", "probe.nothing")] {
+    let [filter, handler] = ["urgent-only", "probe"].map(|plugin| {
         let bytes: Arc<[u8]> = guests::guest(plugin).into();
-        let bare = Arc::new(Bare::new(&bytes, plugin == "probe"));
-        let event = admit(sample::event(event, &data));
-        for isolation in [Isolation::Reuse, Isolation::Fresh] {
+        let load = |isolation| {
             let source = Source {
                 name: plugin.parse().expect("a name"),
                 bytes: bytes.clone(),
@@ -174,31 +168,45 @@ fn comparisons(runtime: &Runtime) -> Vec<Comparison> {
                 namespace: Store::new(Quota::default()).namespace(plugin),
                 stats: Arc::default(),
             };
-            let version = runtime.block_on(Version::load(&engine, source)).expect("it loads");
-            let (name, calls, target) = match (version.kind(), isolation) {
-                (Kind::Filter, Isolation::Reuse) => ("filter, reused instance", 4_000, 1.15),
-                (Kind::Filter, Isolation::Fresh) => ("filter, fresh instance", 400, 1.25),
-                (Kind::Handler, Isolation::Reuse) => ("handler, reused instance", 4_000, 1.15),
-                (Kind::Handler, Isolation::Fresh) => ("handler, fresh instance", 400, 1.25),
-            };
-            let side = |callee| Side { callee, event: event.clone() };
-            if let (Kind::Filter, Isolation::Reuse) = (version.kind(), isolation) {
-                comparisons.push(Comparison {
-                    name: "filter, reused instance, in a row",
-                    bare: side(Callee::Bare(bare.clone(), isolation)),
-                    hub: side(Callee::InARow(version.clone())),
-                    calls,
-                    target,
-                });
-            }
-            comparisons.push(Comparison {
-                name,
-                bare: side(Callee::Bare(bare.clone(), isolation)),
-                hub: side(Callee::Hub(version)),
-                calls,
-                target,
-            });
-        }
-    }
-    comparisons
+            runtime.block_on(Version::load(&engine, source)).expect("it loads")
+        };
+        (Arc::new(Bare::new(&bytes, plugin == "probe")), load(Isolation::Reuse), load(Isolation::Fresh))
+    });
+    let data = sample::data();
+    let compare = |name, (bare, hub), event, calls, target| {
+        let event = Arc::new(sample::event(event, &data).admit().expect("a good event"));
+        let side = |callee| Side { callee, event: event.clone() };
+        Comparison { name, bare: side(bare), hub: side(hub), calls, target }
+    };
+    let reused = |bare: &Arc<Bare>, callee| (Callee::Bare(bare.clone(), Isolation::Reuse), callee);
+    let fresh = |bare: &Arc<Bare>, callee| (Callee::Bare(bare.clone(), Isolation::Fresh), callee);
+    let (filter, filter_reused, filter_fresh) = filter;
+    let (handler, handler_reused, handler_fresh) = handler;
+    // The probe does nothing with events of a type that it does not know.
+    vec![
+        compare(
+            "filter, reused instance, in a row",
+            reused(&filter, Callee::InARow(filter_reused.clone())),
+            "task.created",
+            4_000,
+            1.15,
+        ),
+        compare("filter, reused instance", reused(&filter, Callee::Hub(filter_reused)), "task.created", 4_000, 1.15),
+        compare("filter, fresh instance", fresh(&filter, Callee::Hub(filter_fresh)), "task.created", 400, 1.25),
+        compare(
+            "handler, reused instance",
+            reused(&handler, Callee::Hub(handler_reused.clone())),
+            "probe.nothing",
+            4_000,
+            1.15,
+        ),
+        compare("handler, fresh instance", fresh(&handler, Callee::Hub(handler_fresh)), "probe.nothing", 400, 1.25),
+        compare(
+            "handler that counts in kv and publishes, reused instance",
+            reused(&handler, Callee::Hub(handler_reused)),
+            "probe.count",
+            2_000,
+            1.15,
+        ),
+    ]
 }
