@@ -1,11 +1,10 @@
 //! The same guest on wasmtime alone: the engine's settings, the generated bindings, fuel and the interval at which it yields.
-//! What is missing is what the hub adds: limits, deadline, capabilities, transaction, statistics. What the guest may call does the least
-//! that the contract allows: log lines are for nobody, kv is a map, and what is published is checked to be JSON, given an id and put aside.
+//! What is missing is what the hub adds: limits, deadline, capabilities, transaction, causes, statistics. What the guest may call does the
+//! least that the contract allows: log lines are for nobody, kv is a map, and what is published is checked, given an id and put aside.
 
-use busway::event::Event;
+use busway::event::{Event, NewEvent};
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
-use uuid::Uuid;
 use wasmtime::component::{Component, HasSelf, Linker, ResourceTable};
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Store};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
@@ -45,7 +44,7 @@ struct Data {
     resources: ResourceTable,
     wasi: Option<WasiCtx>,
     kv: BTreeMap<String, Vec<u8>>,
-    outbox: Vec<types::NewEvent>,
+    outbox: Vec<Event>,
 }
 
 impl types::Host for Data {}
@@ -90,12 +89,25 @@ impl kv::Host for Data {
 
 impl publisher::Host for Data {
     fn publish(&mut self, event: types::NewEvent) -> Result<String, publisher::PublishError> {
-        if let Err(error) = serde_json::from_str::<&RawValue>(&event.data) {
-            return Err(publisher::PublishError { code: publisher::PublishCode::Invalid, message: error.to_string() });
-        }
+        let event = admit(event)
+            .map_err(|message| publisher::PublishError { code: publisher::PublishCode::Invalid, message })?;
+        let id = event.metadata.event_id.clone();
         self.outbox.push(event);
-        Ok(Uuid::now_v7().to_string())
+        Ok(id)
     }
+}
+
+/// The checks of the contract; they are the same on either side.
+fn admit(event: types::NewEvent) -> Result<Event, String> {
+    let json = |text| RawValue::from_string(text).map_err(|error| error.to_string());
+    let mut new = NewEvent::with_data(event.type_, json(event.data)?).tags(event.tags);
+    for (name, value) in event.extensions {
+        new = new.extension(name, json(value)?);
+    }
+    if let Some(id) = event.correlation_id {
+        new = new.correlation_id(id);
+    }
+    new.admit().map_err(|error| error.to_string())
 }
 
 impl WasiView for Data {
