@@ -1,8 +1,10 @@
 //! The event: what publishers hand in ([`NewEvent`]), what the log keeps ([`Event`]), and the one JSON form of it.
 //!
 //! Knows nothing of logs, plugins or sockets. [`filter`] decides which events somebody wants, [`types`] names the
-//! well-known types, [`json`] checks data text. Start reading at [`NewEvent::admit`], the door every event goes through.
+//! well-known types, [`bounds`] and [`json`] check what is handed in. Start reading at [`NewEvent::admit`], the door that
+//! every event goes through.
 
+mod bounds;
 pub mod filter;
 pub mod json;
 pub mod types;
@@ -293,7 +295,7 @@ impl NewEvent {
                 "event.source.reserved",
                 "metadata.source",
                 "a source other than `busway` and `plugin/…`, which the hub writes itself",
-                quote(source),
+                bounds::quote(source),
             ));
         }
         self.admit()
@@ -305,11 +307,11 @@ impl NewEvent {
     /// The first field that is out of bounds, with what was expected and found.
     pub fn admit(self) -> Result<Event, EventError> {
         let Self { event_type, data, metadata: meta } = self;
-        check_name("event.type", "type", Some(&event_type))?;
-        check_name("event.event_id", "metadata.event_id", meta.event_id.as_deref())?;
-        check_name("event.correlation_id", "metadata.correlation_id", meta.correlation_id.as_deref())?;
-        check_name("event.causation_id", "metadata.causation_id", meta.causation_id.as_deref())?;
-        check_name("event.source", "metadata.source", meta.source.as_deref())?;
+        bounds::name("event.type", "type", Some(&event_type))?;
+        bounds::name("event.event_id", "metadata.event_id", meta.event_id.as_deref())?;
+        bounds::name("event.correlation_id", "metadata.correlation_id", meta.correlation_id.as_deref())?;
+        bounds::name("event.causation_id", "metadata.causation_id", meta.causation_id.as_deref())?;
+        bounds::name("event.source", "metadata.source", meta.source.as_deref())?;
         let data = json::check("event.data", "data", data)?;
         // Read once: an id and a time that the hub writes are of one moment.
         let now = Utc::now();
@@ -322,11 +324,11 @@ impl NewEvent {
                 timestamp: meta.timestamp.unwrap_or(now),
                 correlation_id: meta.correlation_id,
                 source: meta.source,
-                tags: check_tags(meta.tags)?,
+                tags: bounds::tags(meta.tags)?,
                 causation_id: meta.causation_id,
                 hops: 0,
                 chain: Vec::new(),
-                extensions: check_extensions(meta.extensions)?,
+                extensions: bounds::extensions(meta.extensions)?,
             },
         })
     }
@@ -339,78 +341,6 @@ fn new_id(now: DateTime<Utc>) -> String {
     let id = Uuid::new_v7(Timestamp::from_unix(&LAST, seconds, now.timestamp_subsec_nanos()));
     // Without the machinery of formatting, which takes longer than making the id.
     id.hyphenated().encode_lower(&mut Uuid::encode_buffer()).to_owned()
-}
-
-fn quote(text: &str) -> String {
-    let mut shown: String = text.chars().take(60).collect();
-    if shown.len() < text.len() {
-        shown.push('…');
-    }
-    format!("{shown:?}")
-}
-
-fn check_name(code: &'static str, field: &str, value: Option<&str>) -> Result<(), EventError> {
-    let Some(value) = value else { return Ok(()) };
-    let expected = || format!("1 to {MAX_NAME_BYTES} bytes without control characters");
-    if value.is_empty() || value.len() > MAX_NAME_BYTES {
-        return Err(EventError::new(code, field, expected(), format!("{} bytes", value.len())));
-    }
-    if value.chars().any(char::is_control) {
-        return Err(EventError::new(code, field, expected(), quote(value)));
-    }
-    Ok(())
-}
-
-fn check_tags(mut tags: Vec<String>) -> Result<Vec<String>, EventError> {
-    if tags.len() > MAX_TAGS {
-        return Err(EventError::new(
-            "event.tags",
-            "metadata.tags",
-            format!("at most {MAX_TAGS} tags"),
-            tags.len().to_string(),
-        ));
-    }
-    for (index, tag) in tags.iter().enumerate() {
-        if tag.is_empty() || tag.len() > MAX_TAG_BYTES || tag.chars().any(char::is_control) {
-            let expected = format!("1 to {MAX_TAG_BYTES} bytes without control characters");
-            return Err(EventError::new("event.tags", format!("metadata.tags[{index}]"), expected, quote(tag)));
-        }
-    }
-    // In place: most events repeat no tag, and then nothing moves.
-    let mut index = 1;
-    while index < tags.len() {
-        if tags[..index].contains(&tags[index]) { drop(tags.remove(index)) } else { index += 1 }
-    }
-    Ok(tags)
-}
-
-fn check_extensions(extensions: Extensions) -> Result<Extensions, EventError> {
-    const CODE: &str = "event.extensions";
-    const FIELD: &str = "metadata.extensions";
-    if extensions.len() > MAX_EXTENSIONS {
-        return Err(EventError::new(CODE, FIELD, format!("at most {MAX_EXTENSIONS}"), extensions.len().to_string()));
-    }
-    let mut bytes = 0;
-    let mut kept = Extensions::new();
-    for (name, value) in extensions {
-        let known = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
-        if name.is_empty() || name.len() > MAX_EXTENSION_NAME_BYTES || !name.chars().all(known) {
-            let expected = format!("names of 1 to {MAX_EXTENSION_NAME_BYTES} of [a-zA-Z0-9_.-]");
-            return Err(EventError::new(CODE, FIELD, expected, quote(&name)));
-        }
-        let value = json::check(CODE, &format!("{FIELD}.{name}"), value)?;
-        bytes += value.get().len();
-        kept.insert(name, value);
-    }
-    if bytes > MAX_DATA_BYTES {
-        return Err(EventError::new(
-            CODE,
-            FIELD,
-            format!("at most {MAX_DATA_BYTES} bytes in sum"),
-            format!("{bytes} bytes"),
-        ));
-    }
-    Ok(kept)
 }
 
 #[cfg(test)]
