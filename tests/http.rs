@@ -1,6 +1,7 @@
 //! HTTP: what docs/api.md says of it.
 
 use crate::hub::{TestHub, until, within};
+use busway::http::NotReady;
 use serde_json::json;
 use std::time::Duration;
 use tokio::{
@@ -228,7 +229,7 @@ async fn readyz_says_503_once_the_hub_is_stopping() {
     assert_eq!(hub.get("/healthz").await.0, 200);
     let readiness = hub.readiness();
     assert!(hub.stop().await);
-    assert_eq!(*readiness.borrow(), Err("the hub is stopping"));
+    assert_eq!(*readiness.borrow(), Err(NotReady::Stopping));
 }
 
 /// A head that never ends: sent byte by byte, it would keep its connection for ever.

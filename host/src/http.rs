@@ -69,7 +69,28 @@ impl Default for HttpConfig {
 }
 
 /// Whether the hub is ready, or why not.
-pub type Readiness = watch::Receiver<Result<(), &'static str>>;
+pub type Readiness = watch::Receiver<Result<(), NotReady>>;
+
+/// Why a hub that runs wants no new work yet, or any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NotReady {
+    /// It has just started.
+    #[error("the plugins are being loaded")]
+    Loading,
+    /// It is about to end.
+    #[error("the hub is stopping")]
+    Stopping,
+}
+
+impl NotReady {
+    /// Stable, for programs.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Loading => "hub.loading",
+            Self::Stopping => "hub.stopping",
+        }
+    }
+}
 
 /// What the routes work on.
 pub struct App {

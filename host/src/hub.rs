@@ -4,7 +4,7 @@ use crate::{
     bus::{Admission, Bus, Rejection},
     config::Config,
     event::NewEvent,
-    http::{self, App, Readiness},
+    http::{self, App, NotReady, Readiness},
     journal::{self, KvEntry, Memory},
     kv,
     log::{
@@ -39,7 +39,7 @@ pub struct Hub {
     app: Arc<App>,
     addr: SocketAddr,
     accepting: CancellationToken,
-    ready: Arc<watch::Sender<Result<(), &'static str>>>,
+    ready: Arc<watch::Sender<Result<(), NotReady>>>,
     lanes: Lanes,
     drain_timeout: Duration,
 }
@@ -73,7 +73,7 @@ impl Hub {
         tokio::spawn(announce(plugins.clone(), bus.clone()));
         let (known, when_known) = oneshot::channel();
         let lanes = Lanes::start(bus.clone(), plugins.clone(), questions.clone(), when_known);
-        let ready = Arc::new(watch::Sender::new(Err("the plugins are being loaded")));
+        let ready = Arc::new(watch::Sender::new(Err(NotReady::Loading)));
         let (views, closing) = (Views::new(bus.log().clone()), CancellationToken::new());
         let websocket = ws::Context {
             bus: bus.clone(),
@@ -108,7 +108,7 @@ impl Hub {
             let _ = (&mut loaded).await;
             let _ = known.send(());
             when_loaded.send_if_modified(|ready| {
-                let loading = *ready == Err("the plugins are being loaded");
+                let loading = *ready == Err(NotReady::Loading);
                 if loading {
                     *ready = Ok(());
                 }
@@ -147,7 +147,7 @@ impl Hub {
     /// Stops in order: not ready, no new events and connections, handlers finish, clients get what is left and are closed
     /// with the seq to resume from. Returns whether everything had finished within the drain timeout.
     pub async fn shutdown(self) -> bool {
-        let _ = self.ready.send_replace(Err("the hub is stopping"));
+        let _ = self.ready.send_replace(Err(NotReady::Stopping));
         self.accepting.cancel();
         let drained = self.app.bus.stop(self.drain_timeout).await;
         self.lanes.stop().await;
