@@ -6,6 +6,7 @@
 //! transactions that touched the same keys wins and the other is run again by its owner (serialisability by backward
 //! validation, Kung and Robinson 1981). Start reading at [`Transaction`].
 
+mod keys;
 mod transaction;
 
 pub use transaction::{Committed, Conflict, Transaction};
@@ -17,8 +18,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub const MAX_KEY_BYTES: usize = 256;
 /// Most keys of one answer of [`Transaction::keys`].
 pub const MAX_KEYS_LISTED: usize = 1_000;
-/// Most different keys that one transaction may touch: what bounds its own memory. Twice what a namespace holds by default.
-pub const MAX_KEYS_TOUCHED: usize = 2_000;
+/// Most different keys that one transaction may touch: what bounds its own memory. Four times what a namespace holds by default.
+pub const MAX_KEYS_TOUCHED: usize = 4_000;
 
 /// What one namespace may hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! One transaction: what it read, what it would write, and the check at its commit. Knows nothing of who runs it.
 
+use super::keys::Keys;
 use super::{Entry, KvError, MAX_KEY_BYTES, MAX_KEYS_LISTED, MAX_KEYS_TOUCHED, Namespace, Quota, State};
-use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -10,16 +10,25 @@ use std::sync::Arc;
 pub struct Transaction {
     namespace: Arc<Namespace>,
     quota: Quota,
-    /// What each key held when it was first read, and goes on holding here: two readings that differ could both be gone
-    /// again at the commit. None: it was not there.
-    reads: BTreeMap<String, Option<Entry>>,
+    keys: Keys<Touched>,
     /// The shape of the namespace when its keys were first listed. Coarse (any key made or removed since is a
     /// conflict), and in exchange of a fixed size however often a plugin lists.
     listed: Option<u64>,
-    writes: BTreeMap<String, Write>,
     /// By how much the writes would change the size of the namespace, as it was when each was made.
     growth: Growth,
 }
+
+/// What was done with one key: at least one of the two.
+#[derive(Debug, Default)]
+struct Touched {
+    read: Option<Read>,
+    write: Option<Write>,
+}
+
+/// What the key held when it was first read, and goes on holding here: two readings that differ could both be gone again at the
+/// commit. None: it was not there.
+#[derive(Debug)]
+struct Read(Option<Entry>);
 
 #[derive(Debug)]
 struct Write {
@@ -42,28 +51,20 @@ pub struct Conflict;
 
 impl Transaction {
     pub(super) fn new(namespace: Arc<Namespace>, quota: Quota) -> Self {
-        let (reads, writes) = (BTreeMap::new(), BTreeMap::new());
-        Self { namespace, quota, reads, listed: None, writes, growth: Growth::default() }
+        Self { namespace, quota, keys: Keys::default(), listed: None, growth: Growth::default() }
     }
 
     /// The value at `key`.
     ///
     /// # Errors
     /// A key out of bounds, or one too many.
-    pub fn get(&mut self, key: &str) -> Result<Option<Arc<[u8]>>, KvError> {
-        check_key(key)?;
-        if let Some(written) = self.writes.get(key) {
-            return Ok(written.value.clone());
+    pub fn get(&mut self, key: impl AsRef<str> + Into<String>) -> Result<Option<Arc<[u8]>>, KvError> {
+        if let Some(touched) = self.touched(key.as_ref())? {
+            return Ok(touched.seen().cloned());
         }
-        if let Some(read) = self.reads.get(key) {
-            return Ok(read.as_ref().map(|entry| Arc::clone(&entry.value)));
-        }
-        if self.reads.len() >= MAX_KEYS_TOUCHED {
-            return Err(KvError::TooManyKeys);
-        }
-        let read = self.namespace.lock().entries.get(key).cloned();
-        let value = read.as_ref().map(|entry| Arc::clone(&entry.value));
-        self.reads.insert(key.to_owned(), read);
+        let entry = self.namespace.lock().entries.get(key.as_ref()).cloned();
+        let value = entry.as_ref().map(|entry| Arc::clone(&entry.value));
+        self.keys.entry(key).read = Some(Read(entry));
         Ok(value)
     }
 
@@ -72,7 +73,7 @@ impl Transaction {
     /// # Errors
     /// A key out of bounds, or a namespace that would be over its quota: that depends on what others have committed by
     /// now, and is the one answer that a later conflict does not check.
-    pub fn set(&mut self, key: &str, value: &[u8]) -> Result<(), KvError> {
+    pub fn set(&mut self, key: impl AsRef<str> + Into<String>, value: &[u8]) -> Result<(), KvError> {
         self.write(key, Some(value))
     }
 
@@ -80,7 +81,7 @@ impl Transaction {
     ///
     /// # Errors
     /// A key out of bounds, or one too many.
-    pub fn delete(&mut self, key: &str) -> Result<(), KvError> {
+    pub fn delete(&mut self, key: impl AsRef<str> + Into<String>) -> Result<(), KvError> {
         self.write(key, None)
     }
 
@@ -90,14 +91,16 @@ impl Transaction {
             Some(after) if after >= prefix => Bound::Excluded(after),
             _ => Bound::Included(prefix),
         };
-        let range = (from, Bound::Unbounded);
         let state = self.namespace.lock();
         self.listed.get_or_insert(state.shape);
         let in_prefix = |key: &&String| key.starts_with(prefix);
-        let committed = state.entries.range::<str, _>(range).map(|(key, _)| key).take_while(in_prefix);
-        let kept = committed.filter(|key| !self.writes.contains_key(*key)).take(MAX_KEYS_LISTED);
-        let written = self.writes.range::<str, _>(range).take_while(|(key, _)| key.starts_with(prefix));
-        let made = written.filter(|(_, write)| write.value.is_some()).map(|(key, _)| key).take(MAX_KEYS_LISTED);
+        let committed =
+            state.entries.range::<str, _>((from, Bound::Unbounded)).map(|(key, _)| key).take_while(in_prefix);
+        let is_written = |key: &str| self.keys.get(key).is_some_and(|touched| touched.write.is_some());
+        let kept = committed.filter(|key| !is_written(key)).take(MAX_KEYS_LISTED);
+        let touched = self.keys.range(from).take_while(|(key, _)| key.starts_with(prefix));
+        let is_made = |touched: &Touched| touched.write.as_ref().is_some_and(|write| write.value.is_some());
+        let made = touched.filter(|(_, touched)| is_made(touched)).map(|(key, _)| key).take(MAX_KEYS_LISTED);
         let mut keys: Vec<String> = kept.chain(made).cloned().collect();
         keys.sort_unstable();
         keys.truncate(MAX_KEYS_LISTED);
@@ -108,19 +111,32 @@ impl Transaction {
     ///
     /// # Errors
     /// As [`Transaction::set`], and where the value is not a number or the sum does not fit.
-    pub fn increment(&mut self, key: &str, delta: i32) -> Result<i64, KvError> {
-        let value = match self.get(key)? {
-            Some(value) => number(&value)?,
-            None => 0,
-        };
-        let sum = value.checked_add(i64::from(delta)).ok_or(KvError::Overflow { value, delta })?;
-        self.set(key, sum.to_string().as_bytes())?;
+    pub fn increment(&mut self, key: impl AsRef<str> + Into<String>, delta: i32) -> Result<i64, KvError> {
+        let name = key.as_ref();
+        let touched = self.touched(name)?;
+        let state = self.namespace.lock();
+        let committed = state.entries.get(name);
+        let seen = touched.map_or(committed.map(|entry| &entry.value), Touched::seen);
+        let planned = seen.map_or(Ok(0), |value| number(value)).and_then(|value| {
+            let sum = value.checked_add(i64::from(delta)).ok_or(KvError::Overflow { value, delta })?;
+            let text = sum.to_string();
+            let old = touched.and_then(|touched| touched.write.as_ref());
+            Ok((sum, self.plan(name, old, Some(text.as_bytes()), &state)?, text))
+        });
+        // Also where that fails: it depends on what was read.
+        let read = touched.is_none().then(|| Read(committed.cloned()));
+        drop(state);
+        let touched = self.keys.entry(key);
+        touched.read = touched.read.take().or(read);
+        let (sum, (replaces, growth), text) = planned?;
+        touched.write = Some(Write { value: Some(text.into_bytes().into()), replaces });
+        self.growth = growth;
         Ok(sum)
     }
 
     /// Whether nothing would change by its commit; it may still fail, where what it read has changed since.
     pub fn is_read_only(&self) -> bool {
-        self.writes.is_empty()
+        self.writes().next().is_none()
     }
 
     /// Applies the writes if nothing that was read has changed, all at once.
@@ -130,24 +146,25 @@ impl Transaction {
     pub fn commit(self) -> Result<Committed, Conflict> {
         let mut state = self.namespace.lock();
         let version = |entry: Option<&Entry>| entry.map(|entry| entry.version);
-        let unchanged = self.reads.iter().all(|(key, read)| version(state.entries.get(key)) == version(read.as_ref()))
-            && self.listed.is_none_or(|shape| shape == state.shape);
+        let is_unchanged = |(key, touched): (&String, &Touched)| {
+            touched.read.as_ref().is_none_or(|Read(read)| version(state.entries.get(key)) == version(read.as_ref()))
+        };
+        let unchanged = self.keys.iter().all(is_unchanged) && self.listed.is_none_or(|shape| shape == state.shape);
         if !unchanged {
             return Err(Conflict);
         }
         let (bytes, keys) = self.after(&state);
-        let written = !self.writes.is_empty();
         // Removing is always allowed: a quota that was lowered must not keep anybody from getting below it.
-        let puts = self.writes.values().any(|write| write.value.is_some());
+        let puts = self.writes().any(|(_, write)| write.value.is_some());
         if puts && (bytes > self.quota.bytes || keys > self.quota.keys) {
             return Err(Conflict);
         }
         let bytes_before = state.bytes;
-        let (mut writes, mut before) = (Vec::with_capacity(self.writes.len()), Vec::with_capacity(self.writes.len()));
-        if written {
-            state.version += 1;
-        }
-        for (key, write) in self.writes {
+        let written = self.writes().count();
+        let (mut writes, mut before) = (Vec::with_capacity(written), Vec::with_capacity(written));
+        state.version += u64::from(written > 0);
+        for (key, touched) in self.keys {
+            let Some(write) = touched.write else { continue };
             let entry = write.value.clone().map(|value| Entry { value, version: state.version });
             before.push((key.clone(), state.put(key.clone(), entry)));
             writes.push((key, write.value));
@@ -157,13 +174,23 @@ impl Transaction {
         Ok(Committed { namespace: self.namespace, writes, before, bytes_before })
     }
 
-    fn write(&mut self, key: &str, value: Option<&[u8]>) -> Result<(), KvError> {
-        check_key(key)?;
-        let old = self.writes.get(key);
-        if old.is_none() && self.writes.len() >= MAX_KEYS_TOUCHED {
-            return Err(KvError::TooManyKeys);
-        }
-        let state = self.namespace.lock();
+    fn write(&mut self, key: impl AsRef<str> + Into<String>, value: Option<&[u8]>) -> Result<(), KvError> {
+        let name = key.as_ref();
+        let old = self.touched(name)?.and_then(|touched| touched.write.as_ref());
+        let (replaces, growth) = self.plan(name, old, value, &self.namespace.lock())?;
+        self.keys.entry(key).write = Some(Write { value: value.map(Arc::from), replaces });
+        self.growth = growth;
+        Ok(())
+    }
+
+    /// What `value` takes the place of at `key`, and the growth with it, if there is room for that. `old` is what was to be written before.
+    fn plan(
+        &self,
+        key: &str,
+        old: Option<&Write>,
+        value: Option<&[u8]>,
+        state: &State,
+    ) -> Result<(Option<usize>, Growth), KvError> {
         let replaces = match old {
             Some(old) => old.replaces,
             None => state.entries.get(key).map(|entry| entry.value.len()),
@@ -176,26 +203,50 @@ impl Transaction {
         };
         let bytes = state.bytes.saturating_add_signed(growth.bytes);
         let keys = state.entries.len().saturating_add_signed(growth.keys);
-        drop(state);
         let quota = self.quota;
         if value.is_some() && (bytes > quota.bytes || keys > quota.keys) {
             return Err(KvError::Quota { bytes, keys, quota });
         }
-        self.growth = growth;
-        self.writes.insert(key.to_owned(), Write { value: value.map(Arc::from), replaces });
-        Ok(())
+        Ok((replaces, growth))
+    }
+
+    /// What was done with `key`, which has to be a good one, and one for which there is room.
+    fn touched(&self, key: &str) -> Result<Option<&Touched>, KvError> {
+        if key.is_empty() || key.len() > MAX_KEY_BYTES {
+            return Err(KvError::Key(key.len()));
+        }
+        let touched = self.keys.get(key);
+        if touched.is_none() && self.keys.len() >= MAX_KEYS_TOUCHED {
+            return Err(KvError::TooManyKeys);
+        }
+        Ok(touched)
+    }
+
+    fn writes(&self) -> impl Iterator<Item = (&String, &Write)> {
+        self.keys.iter().filter_map(|(key, touched)| Some((key, touched.write.as_ref()?)))
     }
 
     /// The bytes and keys that the namespace would hold.
     fn after(&self, state: &State) -> (usize, usize) {
         let (mut bytes, mut keys) = (state.bytes, state.entries.len());
-        for (key, write) in &self.writes {
+        for (key, write) in self.writes() {
             let replaces = state.entries.get(key).map(|entry| entry.value.len());
             let growth = Growth::of(key, write.value.as_deref(), replaces);
             bytes = bytes.saturating_add_signed(growth.bytes);
             keys = keys.saturating_add_signed(growth.keys);
         }
         (bytes, keys)
+    }
+}
+
+impl Touched {
+    /// What the key holds, as the transaction sees it.
+    fn seen(&self) -> Option<&Arc<[u8]>> {
+        match (&self.write, &self.read) {
+            (Some(Write { value, .. }), _) => value.as_ref(),
+            (None, Some(Read(entry))) => entry.as_ref().map(|entry| &entry.value),
+            (None, None) => None,
+        }
     }
 }
 
@@ -250,10 +301,6 @@ impl Committed {
         }
         state.bytes = self.bytes_before;
     }
-}
-
-fn check_key(key: &str) -> Result<(), KvError> {
-    if key.is_empty() || key.len() > MAX_KEY_BYTES { Err(KvError::Key(key.len())) } else { Ok(()) }
 }
 
 fn number(value: &[u8]) -> Result<i64, KvError> {
@@ -318,7 +365,7 @@ mod tests {
     fn keys_are_listed_in_order_after_the_given_one() {
         let space = namespace(Quota::default());
         let mut setup = space.begin();
-        ["b/2", "a", "b/1", "b/3", "c"].iter().for_each(|key| setup.set(key, b"").unwrap());
+        ["b/2", "a", "b/1", "b/3", "c"].iter().for_each(|key| setup.set(*key, b"").unwrap());
         setup.commit().unwrap();
         let mut listing = space.begin();
         assert_eq!(listing.keys("b/", None), ["b/1", "b/2", "b/3"]);
@@ -355,14 +402,14 @@ mod tests {
         assert_eq!(second.commit().unwrap_err(), Conflict);
         assert_eq!(space.size(), super::super::Size { bytes: 4, keys: 2 });
         assert!(matches!(space.begin().set("", b""), Err(KvError::Key(0))));
-        assert!(matches!(space.begin().get(&"k".repeat(257)), Err(KvError::Key(257))));
+        assert!(matches!(space.begin().get("k".repeat(257)), Err(KvError::Key(257))));
     }
 
     #[test]
     fn a_quota_below_what_is_there_loses_nothing_and_lets_keys_be_removed() {
         let space = namespace(Quota::default());
         let mut before = space.begin();
-        ["a", "b", "c"].iter().for_each(|key| before.set(key, b"1").unwrap());
+        ["a", "b", "c"].iter().for_each(|key| before.set(*key, b"1").unwrap());
         before.commit().unwrap();
         let narrow = || space.begin_within(Quota { bytes: 4, keys: 2 });
         let mut refused = narrow();
@@ -380,6 +427,20 @@ mod tests {
         assert_eq!(space.size(), super::super::Size { bytes: 4, keys: 2 });
     }
 
+    #[test]
+    fn the_keys_that_one_transaction_touches_have_a_bound() {
+        let mut transaction = namespace(Quota { bytes: 1 << 20, keys: MAX_KEYS_TOUCHED }).begin();
+        for index in 0..MAX_KEYS_TOUCHED / 2 {
+            transaction.set(format!("w{index}"), b"1").unwrap();
+            assert_eq!(transaction.get(format!("r{index}")).unwrap(), None);
+        }
+        assert_eq!(transaction.get("one more"), Err(KvError::TooManyKeys));
+        assert_eq!(transaction.set("one more", b""), Err(KvError::TooManyKeys));
+        assert_eq!(transaction.delete("one more"), Err(KvError::TooManyKeys));
+        assert_eq!((transaction.increment("w7", 1), transaction.get("r7")), (Ok(2), Ok(None)), "these are not new");
+        transaction.commit().unwrap();
+    }
+
     #[derive(Debug, Clone)]
     enum Op {
         Get(u8),
@@ -392,10 +453,10 @@ mod tests {
     fn run(op: &Op, transaction: &mut Transaction) -> String {
         let key = |k: &u8| format!("k{k}");
         match op {
-            Op::Get(k) => format!("{:?}", transaction.get(&key(k))),
-            Op::Set(k, v) => format!("{:?}", transaction.set(&key(k), v.to_string().as_bytes())),
-            Op::Delete(k) => format!("{:?}", transaction.delete(&key(k))),
-            Op::Increment(k) => format!("{:?}", transaction.increment(&key(k), 1)),
+            Op::Get(k) => format!("{:?}", transaction.get(key(k))),
+            Op::Set(k, v) => format!("{:?}", transaction.set(key(k), v.to_string().as_bytes())),
+            Op::Delete(k) => format!("{:?}", transaction.delete(key(k))),
+            Op::Increment(k) => format!("{:?}", transaction.increment(key(k), 1)),
             Op::Keys => format!("{:?}", transaction.keys("k", None)),
         }
     }
