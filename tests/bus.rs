@@ -156,9 +156,7 @@ async fn a_request_is_answered_by_the_first_later_event_of_the_type_with_its_cor
         let bus = answering.clone();
         async move {
             let id = event.metadata.correlation_id.clone().unwrap();
-            for (event_type, id) in
-                [("pang", id.as_str()), ("pong", "other"), ("pong", id.as_str()), ("pong", id.as_str())]
-            {
+            for (event_type, id) in [("pang", &*id), ("pong", "other"), ("pong", &*id), ("pong", &*id)] {
                 bus.publish(NewEvent::new(event_type).correlation_id(id).data(event.seq).unwrap()).await.unwrap();
             }
         }

@@ -230,7 +230,7 @@ async fn traffic(hub: &TestHub, rate: u32) -> Vec<f64> {
     .await;
     let published = within(publishing).await.unwrap();
     assert_eq!(answered.len(), count, "the neighbour has lost nothing");
-    published.iter().map(|(id, at)| answered[id].duration_since(*at).as_secs_f64() * 1e3).collect()
+    published.iter().map(|(id, at)| answered[&**id].duration_since(*at).as_secs_f64() * 1e3).collect()
 }
 
 /// What the process has of what could leak.

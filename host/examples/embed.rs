@@ -26,7 +26,7 @@ async fn main() -> anyhow::Result<()> {
             let numbers: Vec<i64> = serde_json::from_str(event.data.get())?;
             let mut answer = NewEvent::new("sum.answered").data(numbers.iter().sum::<i64>())?;
             if let Some(id) = &event.metadata.correlation_id {
-                answer = answer.correlation_id(id);
+                answer = answer.correlation_id(id.clone());
             }
             bus.publish(answer).await?;
             anyhow::Ok(())

@@ -124,7 +124,7 @@ impl Bus {
     ) -> Result<Publishing, PublishError> {
         let identified = events.iter().any(NewEvent::is_identified);
         let events = self.count(events.len(), self.admit(events, admit).await)?;
-        let ids: Vec<String> = events.iter().map(|event| event.metadata.event_id.clone()).collect();
+        let ids: Vec<Arc<str>> = events.iter().map(|event| event.metadata.event_id.clone()).collect();
         if events.is_empty() {
             return Ok(Publishing { submitted: None, ids });
         }

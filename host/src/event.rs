@@ -17,7 +17,10 @@ use serde::{
     de::{IgnoredAny, MapAccess, Visitor, value::MapAccessDeserializer},
 };
 use serde_json::value::RawValue;
-use std::{collections::BTreeMap, sync::Mutex};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+};
 use uuid::{ContextV7, Timestamp, Uuid};
 
 /// Longest event type, source, correlation id, causation id and event id, in bytes.
@@ -52,25 +55,26 @@ pub struct Event {
     pub metadata: Metadata,
 }
 
-/// What the hub knows of an event besides its data.
+/// What the hub knows of an event besides its data. Names that events have in common are shared: an event that a plugin emits has those
+/// of its cause.
 #[derive(Debug, Clone, Serialize)]
 pub struct Metadata {
     /// Unique together with `source`; a UUIDv7 (RFC 9562) unless the publisher gave one.
-    pub event_id: String,
+    pub event_id: Arc<str>,
     /// UTC; written with microseconds.
     #[serde(serialize_with = "write_timestamp")]
     pub timestamp: DateTime<Utc>,
     /// Ties a reply, or everything that one request set off, together.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub correlation_id: Option<String>,
+    pub correlation_id: Option<Arc<str>>,
     /// Who published it; `plugin/<name>` where a plugin did.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub source: Option<String>,
+    pub source: Option<Arc<str>>,
     /// Labels without repeats, in the publisher's order.
     pub tags: Vec<String>,
     /// The `event_id` of the event that made a plugin emit this one.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub causation_id: Option<String>,
+    pub causation_id: Option<Arc<str>>,
     /// How many plugins the chain of causes has gone through.
     pub hops: u32,
     /// The seqs of its ancestors: the event from outside first, its direct cause last; empty if it is from outside itself.
@@ -94,7 +98,7 @@ impl Event {
         256 + self.event_type.len()
             + self.data.get().len()
             + meta.event_id.len()
-            + texts.into_iter().flatten().map(String::len).sum::<usize>()
+            + texts.into_iter().flatten().map(|text| text.len()).sum::<usize>()
             + meta.tags.iter().map(|tag| tag.len() + 24).sum::<usize>()
             + meta.extensions.iter().map(|(name, value)| name.len() + value.get().len() + 64).sum::<usize>()
     }
@@ -117,12 +121,12 @@ pub struct NewEvent {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct NewMetadata {
-    event_id: Option<String>,
+    event_id: Option<Arc<str>>,
     timestamp: Option<DateTime<Utc>>,
-    correlation_id: Option<String>,
-    source: Option<String>,
+    correlation_id: Option<Arc<str>>,
+    source: Option<Arc<str>>,
     tags: Vec<String>,
-    causation_id: Option<String>,
+    causation_id: Option<Arc<str>>,
     extensions: Extensions,
     /// Read and dropped, so that an event that came out of a hub can be published again.
     #[serde(rename = "hops")]
@@ -221,7 +225,7 @@ impl NewEvent {
     }
 
     /// With an id of the publisher's own; unique together with the source.
-    pub fn event_id(mut self, id: impl Into<String>) -> Self {
+    pub fn event_id(mut self, id: impl Into<Arc<str>>) -> Self {
         self.metadata.event_id = Some(id.into());
         self
     }
@@ -233,13 +237,13 @@ impl NewEvent {
     }
 
     /// With a correlation id.
-    pub fn correlation_id(mut self, id: impl Into<String>) -> Self {
+    pub fn correlation_id(mut self, id: impl Into<Arc<str>>) -> Self {
         self.metadata.correlation_id = Some(id.into());
         self
     }
 
     /// With its publisher's name.
-    pub fn source(mut self, source: impl Into<String>) -> Self {
+    pub fn source(mut self, source: impl Into<Arc<str>>) -> Self {
         self.metadata.source = Some(source.into());
         self
     }
@@ -268,8 +272,8 @@ impl NewEvent {
     }
 
     /// Its correlation id, if it has one.
-    pub fn correlation(&self) -> Option<&str> {
-        self.metadata.correlation_id.as_deref()
+    pub fn correlation(&self) -> Option<&Arc<str>> {
+        self.metadata.correlation_id.as_ref()
     }
 
     /// Reads the JSON form. `seq`, `metadata.hops` and `chain` may be there and are ignored: the hub writes them.
@@ -289,7 +293,7 @@ impl NewEvent {
     /// As [`NewEvent::admit`], and `event.source.reserved`.
     pub fn admit_from_outside(self) -> Result<Event, EventError> {
         if let Some(source) = &self.metadata.source
-            && (source == "busway" || source.starts_with("plugin/"))
+            && (&**source == "busway" || source.starts_with("plugin/"))
         {
             return Err(EventError::new(
                 "event.source.reserved",
@@ -335,12 +339,12 @@ impl NewEvent {
 }
 
 /// A UUIDv7 of `now`, later than all before it even where the clock was set back.
-fn new_id(now: DateTime<Utc>) -> String {
+fn new_id(now: DateTime<Utc>) -> Arc<str> {
     static LAST: Mutex<ContextV7> = Mutex::new(ContextV7::new());
     let seconds = u64::try_from(now.timestamp()).unwrap_or(0);
     let id = Uuid::new_v7(Timestamp::from_unix(&LAST, seconds, now.timestamp_subsec_nanos()));
     // Without the machinery of formatting, which takes longer than making the id.
-    id.hyphenated().encode_lower(&mut Uuid::encode_buffer()).to_owned()
+    (&*id.hyphenated().encode_lower(&mut Uuid::encode_buffer())).into()
 }
 
 #[cfg(test)]

@@ -96,6 +96,11 @@ impl Name {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The source of what the plugin publishes.
+    fn as_source(&self) -> Arc<str> {
+        ["plugin/", self.as_str()].concat().into()
+    }
 }
 
 /// A name is ordered and hashed as its text is.

@@ -119,13 +119,13 @@ async fn cut(recorded: &Recorded, cuts: usize, seed: u64) -> Cuts {
             let id = &event.metadata.event_id;
             assert!(seen.insert(id.clone()), "{id} is there twice");
             let data: Value = serde_json::from_str(event.data.get()).unwrap();
-            assert_eq!(said.sent.get(id), Some(&data), "what was sent");
+            assert_eq!(said.sent.get(&**id), Some(&data), "what was sent");
         }
         let end = trace.records[place - 1].end;
         let before = said.acknowledged.iter().filter(|(.., length)| *length <= end);
         let lost = before
             .filter(|(seq, id, _)| {
-                *seq >= kept.oldest && kept.events.get(seq).is_none_or(|event| event.metadata.event_id != *id)
+                *seq >= kept.oldest && kept.events.get(seq).is_none_or(|event| *event.metadata.event_id != **id)
             })
             .count();
         assert!(lost == 0 || kept.epoch != recorded.epoch, "cut after record {place}: {lost} lost in the same epoch");

@@ -91,7 +91,7 @@ impl publisher::Host for Data {
     fn publish(&mut self, event: types::NewEvent) -> Result<String, publisher::PublishError> {
         let event = admit(event)
             .map_err(|message| publisher::PublishError { code: publisher::PublishCode::Invalid, message })?;
-        let id = event.metadata.event_id.clone();
+        let id = event.metadata.event_id.to_string();
         self.outbox.push(event);
         Ok(id)
     }

@@ -45,5 +45,5 @@ pub(crate) async fn round(bus: &Bus, time: Duration, harm: Option<(&'static str,
         answered.extend(answers.filter_map(|event| Some((event.metadata.causation_id.clone()?, now))));
     }
     let published = publishing.await.expect("no panic");
-    published.iter().map(|(id, at)| answered[id].duration_since(*at).as_secs_f64() * 1e3).collect()
+    published.iter().map(|(id, at)| answered[&**id].duration_since(*at).as_secs_f64() * 1e3).collect()
 }

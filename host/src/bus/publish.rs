@@ -5,6 +5,7 @@ use crate::{
     log::{AppendError, Seqs, Submitted},
 };
 use serde::Serialize;
+use std::sync::Arc;
 
 /// An admission filter's no.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,7 +22,7 @@ pub struct Receipt {
     /// Its seq.
     pub seq: u64,
     /// Its id: the publisher's own or the one it was given.
-    pub event_id: String,
+    pub event_id: Arc<str>,
     /// It had been published before: this is the place of the first, and nothing was stored again.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub duplicate: bool,
@@ -32,7 +33,7 @@ pub struct Receipt {
 pub struct Publishing {
     /// None if there are none.
     pub(super) submitted: Option<Submitted>,
-    pub(super) ids: Vec<String>,
+    pub(super) ids: Vec<Arc<str>>,
 }
 
 impl Publishing {

@@ -64,7 +64,7 @@ pub struct Reply {
     /// Where the request stands in the log.
     pub request: Receipt,
     /// What ties the two together.
-    pub correlation_id: String,
+    pub correlation_id: Arc<str>,
     /// The answer.
     pub reply: Arc<Event>,
 }
@@ -84,7 +84,7 @@ pub enum RequestError {
         /// The type that was waited for.
         reply_type: String,
         /// The request's.
-        correlation_id: String,
+        correlation_id: Arc<str>,
         /// How long.
         timeout: Duration,
     },
@@ -101,7 +101,7 @@ impl RequestError {
     }
 }
 
-type Waiters = HashMap<String, Vec<Waiter>>;
+type Waiters = HashMap<Arc<str>, Vec<Waiter>>;
 
 struct Waiter {
     id: Uuid,
@@ -131,12 +131,12 @@ impl Replies {
         Self { waiters }
     }
 
-    fn register(&self, correlation_id: &str, reply_type: &Glob) -> Registration {
+    fn register(&self, correlation_id: &Arc<str>, reply_type: &Glob) -> Registration {
         let (candidates, received) = mpsc::channel(CANDIDATES);
         let id = Uuid::now_v7();
         let waiter = Waiter { id, reply_type: reply_type.clone(), candidates };
-        lock(&self.waiters).entry(correlation_id.to_owned()).or_default().push(waiter);
-        Registration { waiters: self.waiters.clone(), correlation_id: correlation_id.to_owned(), id, received }
+        lock(&self.waiters).entry(correlation_id.clone()).or_default().push(waiter);
+        Registration { waiters: self.waiters.clone(), correlation_id: correlation_id.clone(), id, received }
     }
 }
 
@@ -147,7 +147,7 @@ fn lock(waiters: &Mutex<Waiters>) -> MutexGuard<'_, Waiters> {
 /// Takes the waiter out again, also when the request's future is dropped.
 struct Registration {
     waiters: Arc<Mutex<Waiters>>,
-    correlation_id: String,
+    correlation_id: Arc<str>,
     id: Uuid,
     received: mpsc::Receiver<Arc<Event>>,
 }
@@ -195,8 +195,8 @@ pub(super) async fn request(
 }
 
 async fn publish(bus: &Bus, mut event: NewEvent, reply_type: &Glob, patience: Duration) -> Result<Asked, RequestError> {
-    let correlation_id = event.correlation().map_or_else(|| Uuid::now_v7().to_string(), str::to_owned);
-    event = event.correlation_id(&correlation_id);
+    let correlation_id = event.correlation().cloned().unwrap_or_else(|| Uuid::now_v7().to_string().into());
+    event = event.correlation_id(correlation_id.clone());
     bus.metrics().requests.inc();
     // Before publishing, so that no reply can come too early to be seen.
     let waiting = bus.shared.replies.register(&correlation_id, reply_type);

@@ -1,8 +1,8 @@
 //! What `wit/` says, in Rust: one generated module for each world, which share the types. Nothing is written by hand
 //! here; [`super::convert`] and [`super::host`] speak of these types, the rest of the crate of its own.
 //!
-//! Borrowing: an event is lowered from the log's own texts, without a copy of them for each call. Functions that may
-//! keep a thread for long (a text of megabytes, a thousand keys) are async, so that they can give it back.
+//! Borrowing: an event is lowered from the log's own texts, without a copy of them for each call. What a guest calls is not async, which
+//! would cost a future for each: a guest for which the host has worked for long gives its thread back itself, see [`super::host`].
 
 #![allow(missing_docs, reason = "generated; the documentation stands in wit/")]
 
@@ -12,7 +12,7 @@ pub(super) mod handler {
         path: "../wit",
         world: "handler-plugin",
         ownership: Borrowing { duplicate_if_necessary: true },
-        imports: { default: async | trappable },
+        imports: { default: trappable },
         exports: { default: async },
     });
 }

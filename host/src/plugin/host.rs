@@ -24,7 +24,7 @@ use super::bindings::handler::HandlerPlugin;
 use super::engine::Engine;
 use super::fault::FaultCode;
 use super::grants::{Capability, Grants};
-use super::limits::{Limiter, Limits, MAX_REFUSALS, YIELD_HOST_BYTES};
+use super::limits::{Limiter, Limits, MAX_OVERDUE, MAX_REFUSALS, YIELD_HOST_BYTES};
 use super::memory::Share;
 use super::stats::Stats;
 use super::threads::Tempo;
@@ -46,6 +46,8 @@ pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
 #[derive(Clone)]
 pub(super) struct Context {
     pub(super) name: Name,
+    /// `plugin/` and the name: the source of what it publishes.
+    pub(super) source: Arc<str>,
     pub(super) grants: Grants,
     pub(super) config: BTreeMap<String, String>,
     pub(super) limits: Limits,
@@ -79,25 +81,39 @@ impl Guest {
         self.wasi.as_ref().map(|wasi| (wasi.1.stdout.take(), wasi.1.stderr.take())).unwrap_or_default()
     }
 
-    /// Counts `bytes` that the guest handed over, and gives the thread back now and then.
-    async fn spend(&mut self, bytes: usize) -> wasmtime::Result<()> {
+    /// Begins a host call for which the guest hands over `bytes`.
+    fn spend(&mut self, bytes: usize) -> wasmtime::Result<()> {
         self.call.handed_over = self.call.handed_over.saturating_add(bytes);
         let most = self.context.limits.boundary_bytes;
         if self.call.handed_over > most {
             let message = format!("passed more than {most} bytes to the host in one call");
             return Err(HostFault { code: FaultCode::Lift, message }.into());
         }
-        self.work(bytes).await;
-        Ok(())
+        self.work(bytes);
+        let Some(calls) = &mut self.call.overdue else { return Ok(()) };
+        *calls += 1;
+        if *calls <= MAX_OVERDUE {
+            return Ok(());
+        }
+        let message =
+            format!("went on for {MAX_OVERDUE} host calls without a loop or a call in which it gives its thread back");
+        Err(HostFault { code: FaultCode::Deadline, message }.into())
     }
 
-    /// Gives the thread back when the host has worked long enough for the guest: host calls burn no fuel.
-    async fn work(&mut self, bytes: usize) {
-        self.call.unyielded += bytes;
-        if self.call.unyielded >= YIELD_HOST_BYTES {
-            self.call.unyielded = 0;
-            tokio::task::yield_now().await;
+    /// Counts what the host does for the guest, as bytes that take as long to handle: host calls burn no fuel. A guest for which it has worked long
+    /// enough gives its thread back in the next loop or call of its own.
+    fn work(&mut self, bytes: usize) {
+        self.call.unyielded = self.call.unyielded.saturating_add(bytes);
+        if self.call.unyielded >= YIELD_HOST_BYTES && self.call.overdue.is_none() {
+            self.call.overdue = Some(0);
+            // That all others do the same is of no matter: they do so every few microseconds.
+            self.context.engine.tick();
         }
+    }
+
+    /// The guest gives its thread back.
+    pub(super) fn gives_way(&mut self) {
+        (self.call.unyielded, self.call.overdue) = (0, None);
     }
 
     /// Whether it has a capability without which it goes on as if nothing were; if not, that is counted.
@@ -127,14 +143,17 @@ impl Guest {
 pub(super) struct Call {
     /// The event that is handled; absent in a call that may not publish.
     cause: Option<Cause>,
-    pub(super) outbox: Vec<Event>,
+    outbox: Vec<Event>,
     outbox_bytes: usize,
     /// Boxed: most calls have none, and every call's end is moved about.
-    pub(super) transaction: Option<Box<Transaction>>,
+    transaction: Option<Box<Transaction>>,
     /// What whoever tries the plugin by hand wants to see.
     pub(super) record: Option<Box<Record>>,
     handed_over: usize,
+    /// What the host has done since the guest last gave its thread back.
     unyielded: usize,
+    /// Host calls since it should have; none: it need not yet.
+    overdue: Option<u32>,
     refusals: u32,
 }
 
@@ -144,37 +163,41 @@ impl Call {
     #[inline]
     pub(super) fn begin(&mut self, cause: Option<&Event>, record: Option<Box<Record>>) {
         // All of it by name: a field that is added is not forgotten here.
-        let Self { cause: last, outbox, outbox_bytes, transaction, record: kept, handed_over, unyielded, refusals } =
-            self;
-        match cause {
-            Some(event) => last.get_or_insert_default().copy(event),
-            None => *last = None,
-        }
+        let Self {
+            cause: last,
+            outbox,
+            outbox_bytes,
+            transaction,
+            record: kept,
+            handed_over,
+            unyielded,
+            overdue,
+            refusals,
+        } = self;
+        *last = cause.map(Cause::of);
         outbox.clear();
-        (*outbox_bytes, *handed_over, *unyielded, *refusals) = (0, 0, 0, 0);
+        (*outbox_bytes, *handed_over, *unyielded, *overdue, *refusals) = (0, 0, 0, None, 0);
         *transaction = None;
         *kept = record;
     }
 }
 
-/// What an emitted event takes over from the one that caused it.
-#[derive(Default)]
+/// What has to be known of the event that is handled before what it causes is given the rest; see [`Guest::take_effects`].
+#[derive(Clone, Copy)]
 struct Cause {
-    event_id: String,
-    correlation_id: Option<String>,
     hops: u32,
-    seq: u64,
-    chain: Vec<u64>,
+    /// The event from outside with which it all began.
+    root: u64,
+    /// What the names weigh that an emitted event takes over from it.
+    names: usize,
 }
 
 impl Cause {
-    /// Into what is there: the ids and the chain are as long as those of the event before, as a rule.
-    fn copy(&mut self, event: &Event) {
+    fn of(event: &Event) -> Self {
         let meta = &event.metadata;
-        self.event_id.clone_from(&meta.event_id);
-        self.correlation_id.clone_from(&meta.correlation_id);
-        (self.hops, self.seq) = (meta.hops, event.seq);
-        self.chain.clone_from(&meta.chain);
+        let root = meta.chain.first().copied().unwrap_or(event.seq);
+        let names = meta.event_id.len() + meta.correlation_id.as_ref().map_or(0, |id| id.len());
+        Self { hops: meta.hops, root, names }
     }
 }
 

@@ -9,11 +9,11 @@ use super::bindings::handler::busway::plugin::types;
 use super::bindings::handler::exports::busway::plugin::handler::{Delivery, Description as HandlerDescription};
 use super::bindings::handler::{HandlerPlugin, HandlerPluginPre};
 use super::convert::Lists;
-use super::fault::{Fault, FaultCode};
+use super::fault::{Fault, FaultCode, looped};
 use super::host::{Context, Guest, HostFault, Record, Transcript, printable};
 use super::limits::{MAX_REUSES, Refused, YIELD_FUEL};
 use super::room::Place;
-use super::time::{Late, Moment, Spent, within};
+use super::time::{Late, Moment, Spent, Wakes, within};
 use crate::event::Event;
 use crate::kv::Transaction;
 use futures_util::future::BoxFuture;
@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use wasmtime::component::Component;
-use wasmtime::{PoolConcurrencyLimitError, Store, Trap};
+use wasmtime::{PoolConcurrencyLimitError, Store, Trap, UpdateDeadline};
 
 /// What an instance is asked.
 pub(super) enum Question<'a> {
@@ -90,6 +90,7 @@ struct Live {
     store: Store<Guest>,
     exports: Option<Exports>,
     calls: u32,
+    wakes: Wakes,
     // Last: what is dropped gives back its part of the pool, and then its place.
     place: Place,
 }
@@ -180,9 +181,8 @@ impl Instances {
     #[inline]
     async fn take(&self) -> Box<Live> {
         if self.keep > 0
-            && let Some(mut live) = self.lock().pop()
+            && let Some(live) = self.lock().pop()
         {
-            live.place.rise();
             return live;
         }
         let place = self.context.engine.room().enter(self.needed).await;
@@ -193,7 +193,7 @@ impl Instances {
     #[inline]
     fn keep(&self, mut live: Box<Live>) {
         let mut idle = self.lock();
-        if !self.is_retired() && idle.len() < self.keep && live.place.rest() {
+        if !self.is_retired() && idle.len() < self.keep && live.place.keep() {
             idle.push(live);
         }
     }
@@ -218,12 +218,15 @@ impl Calls<'_> {
             None => (self.instances.take().await, Moment::now()),
         };
         let Instances { linked, context, .. } = self.instances;
+        let cause = question.cause();
         context.engine.ticker().called();
-        live.store.data_mut().call.begin(question.cause(), transcript.as_deref().map(Record::of));
+        live.store.data_mut().call.begin(cause, transcript.as_deref().map(Record::of));
         let (answer, spent) = match live.refuel(budget.fuel) {
             Ok(()) => {
-                let asked = pin!(live.ask(linked, question));
-                within(began, budget.deadline, asked).await
+                let mut wakes = std::mem::take(&mut live.wakes);
+                let ended = within(began, budget.deadline, pin!(live.ask(linked, question)), &mut wakes).await;
+                live.wakes = wakes;
+                ended
             }
             Err(error) => (Ok(Err(error)), Spent::default()),
         };
@@ -247,7 +250,7 @@ impl Calls<'_> {
                 Ok(answer)
             }
             // A store that trapped or stopped in the middle is not to be trusted: it is dropped here.
-            Ok(Err(error)) => Err(live.explain(&error, refused, budget, &stderr, &spent)),
+            Ok(Err(error)) => Err(live.explain(&error, refused, budget, &stderr, &spent, cause)),
             Err(Late) => Err(over(budget.deadline, &stderr, &spent)),
         };
         Ended { answer, usage }
@@ -260,11 +263,10 @@ impl Calls<'_> {
         live.may_be_called_again(self.instances.keep).then_some((live, ended))
     }
 
-    /// What the last call would publish and write; nothing of it has happened.
-    pub(super) fn effects(&mut self) -> (Vec<Event>, Option<Box<Transaction>>) {
+    /// What the last call would publish and write, because of `cause`; nothing of it has happened.
+    pub(super) fn effects(&mut self, cause: &Event) -> (Vec<Event>, Option<Box<Transaction>>) {
         let Some((live, _)) = &mut self.last else { return Default::default() };
-        let call = &mut live.store.data_mut().call;
-        (std::mem::take(&mut call.outbox), call.transaction.take())
+        live.store.data_mut().take_effects(cause)
     }
 }
 
@@ -284,7 +286,7 @@ impl Live {
         store.limiter(|guest| &mut guest.limiter);
         store.set_hostcall_fuel(boundary_bytes);
         store.set_max_component_handles(handles);
-        Self { store, exports: None, calls: 0, place }
+        Self { store, exports: None, calls: 0, wakes: Wakes::default(), place }
     }
 
     #[inline]
@@ -292,7 +294,10 @@ impl Live {
         if self.calls == 0 {
             // Stays as it is from call to call.
             self.store.fuel_async_yield_interval(Some(YIELD_FUEL))?;
-            self.store.epoch_deadline_async_yield_and_update(1);
+            self.store.epoch_deadline_callback(|mut store| {
+                store.data_mut().gives_way();
+                Ok(UpdateDeadline::Yield(1))
+            });
         }
         self.store.set_epoch_deadline(1);
         self.store.set_fuel(fuel)
@@ -335,8 +340,12 @@ impl Live {
         budget: &Budget,
         stderr: &str,
         spent: &Spent,
+        cause: Option<&Event>,
     ) -> Fault {
-        let (code, message) = classify(error, refused, self.exports.is_some(), budget.fuel);
+        let (code, mut message) = classify(error, refused, self.exports.is_some(), budget.fuel);
+        if let (FaultCode::Loop, Some(cause)) = (code, cause) {
+            message = looped(&message, &cause.metadata.chain, cause.seq);
+        }
         Fault { code, message: with_stderr(message, stderr), starved: spent.starved() }
     }
 }

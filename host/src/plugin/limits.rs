@@ -66,6 +66,8 @@ pub const YIELD_FUEL: u64 = 10_000;
 pub const TICK: Duration = Duration::from_millis(5);
 /// Bytes that the host handles for a guest between two yields: about as long, for a guest that burns no fuel itself.
 pub const YIELD_HOST_BYTES: usize = 64 << 10;
+/// Host calls after that, before a guest that does not give its thread back is ended: no compiler writes so many without a loop or a call.
+pub const MAX_OVERDUE: u32 = 1_000;
 /// Calls after which a reused instance makes way for a new one.
 pub const MAX_REUSES: u32 = 10_000;
 /// Longest JSON Schema, and longest parameters of a filter, in bytes.

@@ -149,7 +149,7 @@ pub struct Faulted {
     /// Of the event with which it was called; 0 where that was in no log yet.
     pub seq: u64,
     /// Of the event.
-    pub event_id: String,
+    pub event_id: Arc<str>,
     /// Of the event.
     pub event_type: String,
     /// So many others in the second before this one were not told.

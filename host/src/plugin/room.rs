@@ -1,5 +1,5 @@
 //! Room for instances: the engine's pool has so much, and no plugin can make another one's call fail by filling it. Whoever needs an
-//! instance waits here until there is room, before its time begins; instances that only wait for a call get no more than half of it.
+//! instance waits here until there is room, before its time begins; instances that may wait for another call get no more than half of it.
 
 use crate::metrics::{Counter, Exposition};
 use std::{
@@ -20,7 +20,8 @@ pub(super) const TABLES: u32 = 4;
 pub(super) struct Room {
     all: u32,
     free: Arc<Semaphore>,
-    idle: AtomicU32,
+    /// What those have that may wait for another call, also while they are called.
+    kept: AtomicU32,
     /// Calls that had to wait for room.
     waits: Counter,
 }
@@ -30,14 +31,14 @@ pub(super) struct Room {
 pub(super) struct Place {
     room: Arc<Room>,
     permit: OwnedSemaphorePermit,
-    idle: bool,
+    kept: bool,
 }
 
 impl Room {
     /// For so many instances with one memory each.
     pub(super) fn new(all: u32) -> Arc<Self> {
         let free = Arc::new(Semaphore::new(all as usize));
-        Arc::new(Self { all, free, idle: AtomicU32::new(0), waits: Counter::default() })
+        Arc::new(Self { all, free, kept: AtomicU32::new(0), waits: Counter::default() })
     }
 
     /// How much of it an instance of `component` takes: 1, if it has one memory and few tables.
@@ -60,7 +61,7 @@ impl Room {
                 }
             }
         };
-        Place { room: self.clone(), permit, idle: false }
+        Place { room: self.clone(), permit, kept: false }
     }
 
     pub(super) fn write_metrics(&self, out: &mut Exposition) {
@@ -78,30 +79,26 @@ impl Room {
 }
 
 impl Place {
-    /// Whether the instance may wait here for another call.
+    /// Whether the instance may wait here for another call, from now on.
     #[inline]
-    pub(super) fn rest(&mut self) -> bool {
-        let (own, most) = (self.permit.num_permits() as u32, self.room.all / 2);
-        let before = self.room.idle.fetch_add(own, Relaxed);
-        self.idle = before + own <= most;
-        if !self.idle {
-            self.room.idle.fetch_sub(own, Relaxed);
+    pub(super) fn keep(&mut self) -> bool {
+        if !self.kept {
+            let (own, most) = (self.permit.num_permits() as u32, self.room.all / 2);
+            let before = self.room.kept.fetch_add(own, Relaxed);
+            self.kept = before + own <= most;
+            if !self.kept {
+                self.room.kept.fetch_sub(own, Relaxed);
+            }
         }
-        self.idle
-    }
-
-    /// It is called again.
-    #[inline]
-    pub(super) fn rise(&mut self) {
-        if std::mem::take(&mut self.idle) {
-            self.room.idle.fetch_sub(self.permit.num_permits() as u32, Relaxed);
-        }
+        self.kept
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.rise();
+        if self.kept {
+            self.room.kept.fetch_sub(self.permit.num_permits() as u32, Relaxed);
+        }
     }
 }
 
@@ -111,7 +108,7 @@ mod tests {
     use futures_util::FutureExt;
 
     #[tokio::test]
-    async fn a_full_pool_is_waited_for_and_idle_instances_have_half_of_it() {
+    async fn a_full_pool_is_waited_for_and_instances_that_may_wait_have_half_of_it() {
         let room = Room::new(4);
         let mut places = Vec::new();
         for _ in 0..4 {
@@ -119,15 +116,17 @@ mod tests {
         }
         let mut next = Box::pin(room.enter(2));
         assert!(next.as_mut().now_or_never().is_none(), "there is no room");
-        let resting: Vec<bool> = places.iter_mut().map(Place::rest).collect();
-        assert_eq!(resting, [true, true, false, false]);
+        for _ in 0..2 {
+            let kept: Vec<bool> = places.iter_mut().map(Place::keep).collect();
+            assert_eq!(kept, [true, true, false, false]);
+        }
         places.truncate(3);
         assert!(next.as_mut().now_or_never().is_none(), "there is room for one");
         places.truncate(2);
         assert!(next.now_or_never().is_some());
-        places[0].rise();
-        assert_eq!(room.idle.load(Relaxed), 1);
+        drop(places.remove(0));
+        assert_eq!(room.kept.load(Relaxed), 1);
         drop(places);
-        assert_eq!((room.idle.load(Relaxed), room.free.available_permits(), room.waits.get()), (0, 4, 1));
+        assert_eq!((room.kept.load(Relaxed), room.free.available_permits(), room.waits.get()), (0, 4, 1));
     }
 }

@@ -207,7 +207,7 @@ pub struct Example {
     /// Its place in the log; 0 if it is in none.
     pub seq: u64,
     /// Its id.
-    pub event_id: String,
+    pub event_id: Arc<str>,
     /// Its type.
     #[serde(rename = "type")]
     pub event_type: String,

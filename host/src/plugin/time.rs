@@ -4,7 +4,7 @@ use super::threads::Turn;
 use rustix::time::{ClockId, clock_gettime};
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{self, Poll, Wake, Waker};
 use std::time::Duration;
@@ -69,25 +69,25 @@ impl Spent {
 /// As [`tokio::time::timeout_at`], but with no timer for a call that only ever gives way to others and waits for nothing: nearly all are
 /// of that kind, and a timer costs as much as a tenth of a short one.
 ///
-/// Pinned by its caller: handed over as a value, all that it could ever hold would be copied.
+/// Pinned by its caller: handed over as a value, all that it could ever hold would be copied. `wakes` may be that of an earlier call, which is over.
 pub(super) async fn within<F: Future>(
     began: Moment,
     time: Duration,
     mut call: Pin<&mut F>,
+    wakes: &mut Wakes,
 ) -> (Result<F::Output, Late>, Spent) {
     let mut timer = None;
     let (mut first, mut spent) = (Some(began), Spent::default());
-    let mut wakes: Option<(Arc<Wakes>, Waker)> = None;
     let answer = poll_fn(|context| {
         let first = first.take();
         let turn = Turn::begin(first.unwrap_or_else(Moment::now));
-        let polled = match &wakes {
-            None => call.as_mut().poll(context),
-            Some((wakes, waker)) => {
-                spent.queued += wakes.waited(turn.began());
-                wakes.follow(context.waker());
+        let polled = match &wakes.0 {
+            Some((wakened, waker)) if first.is_none() => {
+                spent.queued += wakened.waited(turn.began());
+                wakened.turn_begins(context.waker());
                 call.as_mut().poll(&mut task::Context::from_waker(waker))
             }
+            _ => call.as_mut().poll(context),
         };
         let ended = Moment::now();
         let took = ended.since(turn.began());
@@ -103,17 +103,13 @@ pub(super) async fn within<F: Future>(
         if left.is_zero() {
             return Poll::Ready(Err(Late));
         }
-        let goes_on = match &wakes {
-            Some((wakes, _)) => wakes.is_woken(),
-            // Not known of its first turn, which most calls end in: asked again.
-            None => {
-                let new = Arc::new(Wakes::new(began));
-                wakes = Some((new.clone(), new.into()));
-                context.waker().wake_by_ref();
-                true
-            }
-        };
-        if goes_on {
+        // Not known of its first turn, which most calls end in: asked again.
+        if first.is_some() {
+            wakes.begin();
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        if wakes.0.as_ref().is_some_and(|(wakened, _)| wakened.turn_ended(ended)) {
             return Poll::Pending;
         }
         // Unconstrained: a guest that uses up its task's budget in each turn must not keep the timer from being looked at.
@@ -124,52 +120,73 @@ pub(super) async fn within<F: Future>(
     (answer, spent)
 }
 
+/// Wakes a call that has more than one turn. Made for the first of its instance, and there for the next.
+#[derive(Default)]
+pub(super) struct Wakes(Option<(Arc<Wakened>, Waker)>);
+
+impl Wakes {
+    /// For a call that nothing has woken yet.
+    fn begin(&mut self) {
+        let (wakened, _) = self.0.get_or_insert_with(|| {
+            let new = Arc::<Wakened>::default();
+            (new.clone(), new.into())
+        });
+        wakened.woken.store(NOT_YET, Relaxed);
+        wakened.in_turn.store(false, Relaxed);
+    }
+}
+
 /// When a call that gave its thread back could have gone on: at once where it did so by itself, and when what it waited for
 /// was there otherwise. What is between that and its next turn is time that others had.
-struct Wakes {
-    began: Moment,
-    /// Nanoseconds after that; 0: it waits for something.
+#[derive(Default)]
+struct Wakened {
+    /// On the clock, or one of the two below.
     woken: AtomicU64,
+    in_turn: AtomicBool,
     waker: Mutex<Option<Waker>>,
 }
 
-impl Wakes {
-    fn new(began: Moment) -> Self {
-        Self { began, woken: AtomicU64::new(0), waker: Mutex::new(None) }
-    }
+/// It waits for something.
+const NOT_YET: u64 = 0;
+/// In its turn, as whoever gives way by itself: it could go on when that was over.
+const IN_TURN: u64 = 1;
 
-    /// Whether it can go on.
-    fn is_woken(&self) -> bool {
-        self.woken.load(Relaxed) != 0
-    }
-
+impl Wakened {
     /// How long it has been able to go on by `now`, where a turn begins.
     fn waited(&self, now: Moment) -> u64 {
-        match self.woken.swap(0, Relaxed) {
-            0 => 0,
-            woken => now.since(self.began).saturating_sub(woken),
+        match self.woken.swap(NOT_YET, Relaxed) {
+            // Woken from elsewhere in its turn, and that was noted after it: not long before `now`, for no turn was between.
+            NOT_YET | IN_TURN => 0,
+            woken => now.since(Moment(woken)),
         }
     }
 
     /// Wakes this one from now on.
-    fn follow(&self, waker: &Waker) {
+    fn turn_begins(&self, waker: &Waker) {
+        self.in_turn.store(true, Relaxed);
         let mut followed = self.waker.lock().unwrap_or_else(PoisonError::into_inner);
         if !followed.as_ref().is_some_and(|followed| followed.will_wake(waker)) {
             *followed = Some(waker.clone());
         }
     }
+
+    /// Whether it can go on.
+    fn turn_ended(&self, now: Moment) -> bool {
+        self.in_turn.store(false, Relaxed);
+        let _ = self.woken.compare_exchange(IN_TURN, now.0, Relaxed, Relaxed);
+        self.woken.load(Relaxed) != NOT_YET
+    }
 }
 
-impl Wake for Wakes {
+impl Wake for Wakened {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        // 0 is for who waits.
-        let now = Moment::now().since(self.began).max(1);
-        // The first of a turn counts.
-        let _ = self.woken.compare_exchange(0, now, Relaxed, Relaxed);
+        let woken = if self.in_turn.load(Relaxed) { IN_TURN } else { Moment::now().0 };
+        // The first counts.
+        let _ = self.woken.compare_exchange(NOT_YET, woken, Relaxed, Relaxed);
         let followed = self.waker.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(waker) = followed {
             waker.wake();
@@ -186,7 +203,7 @@ mod tests {
     const DEADLINE: Duration = Duration::from_millis(40);
 
     async fn spent(call: impl Future<Output = ()>) -> (bool, Spent) {
-        let (answer, spent) = within(Moment::now(), DEADLINE, pin!(call)).await;
+        let (answer, spent) = within(Moment::now(), DEADLINE, pin!(call), &mut Wakes::default()).await;
         (answer.is_ok(), spent)
     }
 

@@ -81,8 +81,8 @@ impl std::fmt::Debug for Version {
 pub struct Effects {
     /// Events to publish, in order; their `seq` is 0.
     pub outbox: Vec<Event>,
-    /// What it read and would write; none if it did not use its memory.
-    pub writes: Option<Transaction>,
+    /// What it read and would write; none if it did not use its memory. Boxed: most do not, and it is moved about.
+    pub writes: Option<Box<Transaction>>,
     /// What the call used up.
     pub usage: Usage,
 }
@@ -102,6 +102,7 @@ impl Version {
         let max_memory = engine.config().max_memory;
         let limits = terms::limits(&linked, &manifest, max_memory)?;
         let context = Context {
+            source: name.as_source(),
             name: name.clone(),
             grants: Grants::while_loading(manifest.grants.clone()),
             config: BTreeMap::new(),
@@ -160,8 +161,8 @@ impl Version {
         let Ended { answer, usage } = calls.call(Question::Handle(&lists, attempt), &budget, transcript).await;
         let result = match answer {
             Ok(Answer::Handled(Ok(()))) => {
-                let (outbox, writes) = calls.effects();
-                Ok(Effects { outbox, writes: writes.map(|writes| *writes), usage })
+                let (outbox, writes) = calls.effects(event);
+                Ok(Effects { outbox, writes, usage })
             }
             Ok(Answer::Handled(Err(failure))) => Err(convert::failure(failure).into()),
             Ok(_) => Err(self.wrong_kind().into()),

@@ -111,7 +111,7 @@ pub(super) enum ToClient {
     Lagged { missed: u64, from: u64, to: u64 },
     Subscribed { id: Id, next: u64 },
     Published { id: Id, events: Vec<Receipt> },
-    Reply { id: Id, request: Receipt, correlation_id: String, event: Arc<Event> },
+    Reply { id: Id, request: Receipt, correlation_id: Arc<str>, event: Arc<Event> },
     Pong { id: Id },
     Error { id: Id, code: &'static str, detail: String },
 }

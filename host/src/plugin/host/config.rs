@@ -6,8 +6,8 @@ use crate::plugin::bindings::handler::busway::plugin::config;
 use crate::plugin::fault::FaultCode;
 
 impl config::Host for Guest {
-    async fn get(&mut self, key: String) -> wasmtime::Result<Option<String>> {
-        self.spend(key.len()).await?;
+    fn get(&mut self, key: String) -> wasmtime::Result<Option<String>> {
+        self.spend(key.len())?;
         if let Err(denied) = self.context.grants.config(&key) {
             self.context.stats.refused(FaultCode::Denied);
             // The contract has no error here: not granted is the same as not set, so the log says which it was.
@@ -18,7 +18,7 @@ impl config::Host for Guest {
         }
         let value = self.context.config.get(&key).cloned();
         self.call.trace("config.get", || Told::new(&key, value.as_deref().unwrap_or("none")));
-        self.work(value.as_ref().map_or(0, String::len)).await;
+        self.work(value.as_ref().map_or(0, String::len));
         Ok(value)
     }
 }

@@ -7,6 +7,7 @@ use crate::kv::{KvError, Transaction};
 use crate::plugin::bindings::handler::busway::plugin::kv;
 use crate::plugin::fault::FaultCode;
 use crate::plugin::grants::Capability;
+use std::sync::Arc;
 
 /// What an operation costs the host besides its bytes, in bytes: looking up a key among a thousand.
 const OPERATION: usize = 256;
@@ -14,61 +15,73 @@ const OPERATION: usize = 256;
 type Answer<T> = wasmtime::Result<Result<T, String>>;
 
 impl Guest {
-    async fn operate<T>(
+    /// Something with a key, for which the guest hands over `bytes`. `shown` is what is told of the answer to whoever watches.
+    fn operate<T>(
         &mut self,
+        call: &'static str,
+        key: String,
         bytes: usize,
-        operation: impl FnOnce(&mut Transaction) -> Result<T, KvError> + Send,
+        operation: impl FnOnce(&mut Transaction, String) -> Result<T, KvError>,
+        shown: impl FnOnce(&T) -> String,
     ) -> Answer<T> {
-        self.spend(bytes).await?;
-        self.work(OPERATION).await;
-        if let Err(denied) = self.context.grants.allows(Capability::Kv) {
-            let reason = denied.to_string();
-            self.refuse(FaultCode::Denied, &reason)?;
-            return Ok(Err(reason));
+        self.spend(bytes)?;
+        self.work(OPERATION);
+        // Only for a trace: the key itself is used up on the way.
+        let about = self.call.is_traced().then(|| key.clone());
+        let answer = match self.context.grants.allows(Capability::Kv) {
+            Ok(()) => {
+                let Context { namespace, limits, .. } = &*self.context;
+                let begin = || Box::new(namespace.begin_within(limits.quota()));
+                let transaction = self.call.transaction.get_or_insert_with(begin);
+                operation(transaction, key).map_err(|error| error.to_string())
+            }
+            Err(denied) => {
+                let reason = denied.to_string();
+                self.refuse(FaultCode::Denied, &reason)?;
+                Err(reason)
+            }
+        };
+        if let Some(about) = about {
+            self.trace_kv(call, &about, &answer, shown);
         }
-        let Context { namespace, limits, .. } = &*self.context;
-        let begin = || Box::new(namespace.begin_within(limits.quota()));
-        let transaction = self.call.transaction.get_or_insert_with(begin);
-        Ok(operation(transaction).map_err(|error| error.to_string()))
+        Ok(answer)
     }
 }
 
 impl kv::Host for Guest {
-    async fn get(&mut self, key: String) -> Answer<Option<Vec<u8>>> {
-        let answer = self.operate(key.len(), |kv| kv.get(&key)).await?;
-        let answer = answer.map(|value| value.map(|value| value.to_vec()));
-        self.trace_kv("kv.get", &key, &answer, |found| found.as_deref().map_or_else(|| "none".into(), value));
+    fn get(&mut self, key: String) -> Answer<Option<Vec<u8>>> {
+        let shown = |found: &Option<Arc<[u8]>>| found.as_deref().map_or_else(|| "none".into(), value);
+        let bytes = key.len();
+        let answer = self.operate("kv.get", key, bytes, Transaction::get, shown)?;
         if let Ok(Some(value)) = &answer {
-            self.work(value.len()).await;
+            self.work(value.len());
         }
-        Ok(answer)
+        Ok(answer.map(|value| value.map(|value| value.to_vec())))
     }
 
-    async fn set(&mut self, key: String, bytes: Vec<u8>) -> Answer<()> {
-        let answer = self.operate(key.len() + bytes.len(), |kv| kv.set(&key, &bytes)).await?;
-        self.trace_kv("kv.set", &key, &answer, |()| value(&bytes));
-        Ok(answer)
+    fn set(&mut self, key: String, bytes: Vec<u8>) -> Answer<()> {
+        let handed_over = key.len() + bytes.len();
+        self.operate("kv.set", key, handed_over, |kv, key| kv.set(key, &bytes), |()| value(&bytes))
     }
 
-    async fn delete(&mut self, key: String) -> Answer<()> {
-        let answer = self.operate(key.len(), |kv| kv.delete(&key)).await?;
-        self.trace_kv("kv.delete", &key, &answer, |()| "ok".into());
-        Ok(answer)
+    fn delete(&mut self, key: String) -> Answer<()> {
+        let bytes = key.len();
+        self.operate("kv.delete", key, bytes, Transaction::delete, |()| "ok".into())
     }
 
-    async fn keys(&mut self, prefix: String, after: Option<String>) -> Answer<Vec<String>> {
+    fn keys(&mut self, prefix: String, after: Option<String>) -> Answer<Vec<String>> {
         let bytes = prefix.len() + after.as_ref().map_or(0, String::len);
-        let answer = self.operate(bytes, |kv| Ok(kv.keys(&prefix, after.as_deref()))).await?;
-        self.trace_kv("kv.keys", &prefix, &answer, |keys| format!("{} keys", keys.len()));
+        let keys = |kv: &mut Transaction, prefix: String| Ok(kv.keys(&prefix, after.as_deref()));
+        let answer = self.operate("kv.keys", prefix, bytes, keys, |keys| format!("{} keys", keys.len()))?;
         if let Ok(keys) = &answer {
-            self.work(keys.len() * OPERATION).await;
+            self.work(keys.len() * OPERATION);
         }
         Ok(answer)
     }
 
-    async fn increment(&mut self, key: String, delta: i32) -> Answer<i64> {
-        let answer = self.operate(key.len(), |kv| kv.increment(&key, delta)).await?;
-        self.trace_kv("kv.increment", &key, &answer, |sum| format!("{delta:+} = {sum}"));
-        Ok(answer)
+    fn increment(&mut self, key: String, delta: i32) -> Answer<i64> {
+        let bytes = key.len();
+        let shown = |sum: &i64| format!("{delta:+} = {sum}");
+        self.operate("kv.increment", key, bytes, |kv, key| kv.increment(key, delta), shown)
     }
 }

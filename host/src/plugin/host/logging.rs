@@ -50,8 +50,8 @@ pub struct LogLine {
 }
 
 impl logging::Host for Guest {
-    async fn log(&mut self, level: logging::Level, message: String) -> wasmtime::Result<()> {
-        self.spend(message.len()).await?;
+    fn log(&mut self, level: logging::Level, message: String) -> wasmtime::Result<()> {
+        self.spend(message.len())?;
         if !self.may(Capability::Log) {
             return Ok(());
         }

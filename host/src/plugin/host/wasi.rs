@@ -52,24 +52,23 @@ pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
                 let message = format!("waited for {} things at once, at most {most} are allowed", list.len());
                 return Err(HostFault { code: FaultCode::Lift, message }.into());
             }
-            guest.work(list.len() * WAITED).await;
+            guest.spend(0)?;
+            guest.work(list.len() * WAITED);
             poll::Host::poll(&mut guest.resources, list).await.map(|ready| (ready,))
         })
     })?;
     for (interface, function) in RANDOM {
-        linker.instance(interface)?.func_wrap_async(function, |mut store, (bytes,): (u64,)| {
-            Box::new(async move {
-                let guest: &mut Guest = store.data_mut();
-                let most = guest.context.limits.random_bytes;
-                if bytes > most as u64 {
-                    let message = format!("wanted {bytes} random bytes at once, at most {most} are allowed");
-                    return Err(HostFault { code: FaultCode::Lift, message }.into());
-                }
-                guest.spend(bytes as usize).await?;
-                guest.work(bytes as usize * RANDOM_BYTE).await;
-                guest.may(Capability::Random);
-                random::Host::get_random_bytes(&mut guest.ctx().ctx.random(), bytes).map(|bytes| (bytes,))
-            })
+        linker.instance(interface)?.func_wrap(function, |mut store, (bytes,): (u64,)| {
+            let guest: &mut Guest = store.data_mut();
+            let most = guest.context.limits.random_bytes;
+            if bytes > most as u64 {
+                let message = format!("wanted {bytes} random bytes at once, at most {most} are allowed");
+                return Err(HostFault { code: FaultCode::Lift, message }.into());
+            }
+            guest.spend(bytes as usize)?;
+            guest.work(bytes as usize * RANDOM_BYTE);
+            guest.may(Capability::Random);
+            random::Host::get_random_bytes(&mut guest.ctx().ctx.random(), bytes).map(|bytes| (bytes,))
         })?;
     }
     // Shadowed to be counted where they are not granted.

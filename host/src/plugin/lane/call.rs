@@ -147,9 +147,9 @@ impl Watched<'_> {
 }
 
 /// Makes true in memory what the call wrote, and says what the journal is to know: also that this event is done.
-fn apply(plugin: Arc<str>, seq: u64, writes: Option<Transaction>) -> Apply {
+fn apply(plugin: Arc<str>, seq: u64, writes: Option<Box<Transaction>>) -> Apply {
     Box::new(move || {
-        let committed = writes.map(Transaction::commit).transpose().map_err(|_| Conflict)?;
+        let committed = writes.map(|writes| writes.commit()).transpose().map_err(|_| Conflict)?;
         let writes = committed.iter().flat_map(|committed| &committed.writes);
         let kv = |(key, value): &(String, Option<Arc<[u8]>>)| Change::Kv {
             plugin: plugin.clone(),

@@ -3,19 +3,22 @@
 
 use super::Job;
 use crate::{event::Event, plugin::OrderBy};
-use std::collections::{HashMap, VecDeque, hash_map::Entry};
+use std::{
+    collections::{HashMap, VecDeque, hash_map::Entry},
+    sync::Arc,
+};
 
 /// What events have in common that must not overtake one another; none: nothing.
-type Key = Option<String>;
+type Key = Option<Arc<str>>;
 
 /// See the module's head.
 #[derive(Debug, Default)]
 pub(super) struct Order {
     ready: VecDeque<Job>,
     /// For each key with an event at work: its key, and those that wait behind it.
-    busy: HashMap<String, VecDeque<Job>>,
+    busy: HashMap<Arc<str>, VecDeque<Job>>,
     /// Keys of the events at work, by seq: another version may order otherwise, and they are done under the key they began with.
-    keys: HashMap<u64, String>,
+    keys: HashMap<u64, Arc<str>>,
 }
 
 impl Order {
@@ -75,7 +78,7 @@ impl Order {
 
 fn key(by: Option<OrderBy>, event: &Event) -> Key {
     match by? {
-        OrderBy::Seq => Some(String::new()),
+        OrderBy::Seq => Some("".into()),
         OrderBy::CorrelationId => event.metadata.correlation_id.clone(),
         OrderBy::Source => event.metadata.source.clone(),
     }
@@ -85,7 +88,6 @@ fn key(by: Option<OrderBy>, event: &Event) -> Key {
 mod tests {
     use super::*;
     use crate::event::NewEvent;
-    use std::sync::Arc;
 
     fn job(seq: u64, source: Option<&str>) -> Job {
         let event = NewEvent::new("a");

@@ -4,13 +4,10 @@
 //!
 //! It follows the plugin's feed one call after another on the slow threads, so that nobody waits for it; what it misses is counted.
 
-use crate::{
-    kv::Transaction,
-    plugin::{
-        Hash, Kind, LoadError, Name, Transcript, Version,
-        feed::{Next, Observed, Watch},
-        shadow::{Answer, Comparison, Report},
-    },
+use crate::plugin::{
+    Hash, Kind, LoadError, Name, Transcript, Version,
+    feed::{Next, Observed, Watch},
+    shadow::{Answer, Comparison, Report},
 };
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -212,7 +209,7 @@ async fn ask(version: &Version, observed: &Observed) -> Answer {
         Kind::Handler => match version.handle(event, observed.attempt).await {
             Ok(effects) => {
                 // Nobody else writes to its memory, so nobody can have come before it.
-                let _ = effects.writes.map(Transaction::commit);
+                let _ = effects.writes.map(|writes| writes.commit());
                 Answer::emitted(effects.outbox.into_iter().map(Arc::new).collect(), effects.usage)
             }
             Err(error) => Answer::failed(&error),

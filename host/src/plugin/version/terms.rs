@@ -65,6 +65,7 @@ impl Version {
         let component = engine.compile(&bytes, Hash::of(&bytes)).await?;
         let linked = super::link::link(engine, &component)?;
         let context = Context {
+            source: name.as_source(),
             name: name.clone(),
             grants: Grants::while_loading(None),
             config: BTreeMap::new(),

@@ -3,6 +3,7 @@
 mod capabilities;
 mod limits;
 mod places;
+mod turns;
 
 use super::*;
 use crate::event::NewEvent;

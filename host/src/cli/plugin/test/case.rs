@@ -235,7 +235,7 @@ mod tests {
             r#"{"events": [{"type": "a"}, {"type": "b", "metadata": {"event_id": "x"}}], "kv": {"n": 7, "t": "x"}}"#;
         let case = Case::parse(text).unwrap();
         let [first, second] = &case.events[..] else { panic!("two events") };
-        assert_eq!((first.metadata.event_id.as_str(), second.metadata.event_id.as_str()), ("event-1", "x"));
+        assert_eq!((&*first.metadata.event_id, &*second.metadata.event_id), ("event-1", "x"));
         assert_eq!(first.metadata.timestamp.to_rfc3339(), "2026-01-01T00:00:00+00:00");
         assert_eq!(second.metadata.timestamp - first.metadata.timestamp, Duration::seconds(1));
         assert_eq!(case.kv, [("n".into(), "7".into()), ("t".into(), "x".into())]);

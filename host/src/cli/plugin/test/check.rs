@@ -123,7 +123,7 @@ fn emitted(event: &Event) -> serde_json::Result<Value> {
     let mut form = json!({"type": event.event_type, "tags": meta.tags});
     form["data"] = serde_json::from_str(event.data.get())?;
     if let Some(id) = &meta.correlation_id {
-        form["correlation_id"] = id.as_str().into();
+        form["correlation_id"] = (&**id).into();
     }
     if !meta.extensions.is_empty() {
         form["extensions"] = serde_json::to_value(&meta.extensions)?;
