@@ -59,8 +59,8 @@ impl Transaction {
     /// # Errors
     /// A key out of bounds, or one too many.
     pub fn get(&mut self, key: impl AsRef<str> + Into<String>) -> Result<Option<Arc<[u8]>>, KvError> {
-        if let Some(touched) = self.touched(key.as_ref())? {
-            return Ok(touched.seen().cloned());
+        if let Some(known) = self.known(key.as_ref())? {
+            return Ok(known.seen().cloned());
         }
         let entry = self.namespace.lock().entries.get(key.as_ref()).cloned();
         let value = entry.as_ref().map(|entry| Arc::clone(&entry.value));
@@ -113,18 +113,18 @@ impl Transaction {
     /// As [`Transaction::set`], and where the value is not a number or the sum does not fit.
     pub fn increment(&mut self, key: impl AsRef<str> + Into<String>, delta: i32) -> Result<i64, KvError> {
         let name = key.as_ref();
-        let touched = self.touched(name)?;
+        let known = self.known(name)?;
         let state = self.namespace.lock();
         let committed = state.entries.get(name);
-        let seen = touched.map_or(committed.map(|entry| &entry.value), Touched::seen);
+        let seen = known.map_or(committed.map(|entry| &entry.value), Touched::seen);
         let planned = seen.map_or(Ok(0), |value| number(value)).and_then(|value| {
             let sum = value.checked_add(i64::from(delta)).ok_or(KvError::Overflow { value, delta })?;
             let text = sum.to_string();
-            let old = touched.and_then(|touched| touched.write.as_ref());
+            let old = known.and_then(|known| known.write.as_ref());
             Ok((sum, self.plan(name, old, Some(text.as_bytes()), &state)?, text))
         });
         // Also where that fails: it depends on what was read.
-        let read = touched.is_none().then(|| Read(committed.cloned()));
+        let read = known.is_none().then(|| Read(committed.cloned()));
         drop(state);
         let touched = self.keys.entry(key);
         touched.read = touched.read.take().or(read);
@@ -176,7 +176,7 @@ impl Transaction {
 
     fn write(&mut self, key: impl AsRef<str> + Into<String>, value: Option<&[u8]>) -> Result<(), KvError> {
         let name = key.as_ref();
-        let old = self.touched(name)?.and_then(|touched| touched.write.as_ref());
+        let old = self.known(name)?.and_then(|known| known.write.as_ref());
         let (replaces, growth) = self.plan(name, old, value, &self.namespace.lock())?;
         self.keys.entry(key).write = Some(Write { value: value.map(Arc::from), replaces });
         self.growth = growth;
@@ -210,16 +210,16 @@ impl Transaction {
         Ok((replaces, growth))
     }
 
-    /// What was done with `key`, which has to be a good one, and one for which there is room.
-    fn touched(&self, key: &str) -> Result<Option<&Touched>, KvError> {
+    /// What was done with `key`; none if it is new, but a good one for which there is room.
+    fn known(&self, key: &str) -> Result<Option<&Touched>, KvError> {
         if key.is_empty() || key.len() > MAX_KEY_BYTES {
             return Err(KvError::Key(key.len()));
         }
-        let touched = self.keys.get(key);
-        if touched.is_none() && self.keys.len() >= MAX_KEYS_TOUCHED {
+        let known = self.keys.get(key);
+        if known.is_none() && self.keys.len() >= MAX_KEYS_TOUCHED {
             return Err(KvError::TooManyKeys);
         }
-        Ok(touched)
+        Ok(known)
     }
 
     fn writes(&self) -> impl Iterator<Item = (&String, &Write)> {

@@ -145,11 +145,6 @@ impl Engine {
     }
 
     /// For calls that may be long.
-    /// At once, as the ticker does every few milliseconds.
-    pub(super) fn tick(&self) {
-        self.linker.engine().increment_epoch();
-    }
-
     pub(super) fn slow(&self) -> &SlowThreads {
         &self.slow
     }

@@ -141,7 +141,7 @@ impl Observed {
         let mut told = json!({
             "seq": event.seq, "event_id": event.metadata.event_id, "type": event.event_type, "attempt": attempt,
             "ended": answer.ended, "emitted": answer.emitted_as_json(), "said": said,
-            "fuel": said.usage.fuel, "time_us": said.usage.elapsed.as_micros() as u64, "memory": said.usage.memory,
+            "fuel": said.usage.fuel, "time_us": said.usage.nanoseconds / 1_000, "memory": said.usage.memory,
         });
         if let Some(version) = version {
             told["generation"] = version.generation().into();

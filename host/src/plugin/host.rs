@@ -104,10 +104,9 @@ impl Guest {
     /// enough gives its thread back in the next loop or call of its own.
     fn work(&mut self, bytes: usize) {
         self.call.unyielded = self.call.unyielded.saturating_add(bytes);
-        if self.call.unyielded >= YIELD_HOST_BYTES && self.call.overdue.is_none() {
+        if self.call.unyielded >= YIELD_HOST_BYTES && self.call.overdue.is_none() && self.context.engine.ticker().tick()
+        {
             self.call.overdue = Some(0);
-            // That all others do the same is of no matter: they do so every few microseconds.
-            self.context.engine.tick();
         }
     }
 
@@ -188,16 +187,17 @@ struct Cause {
     hops: u32,
     /// The event from outside with which it all began.
     root: u64,
-    /// What the names weigh that an emitted event takes over from it.
-    names: usize,
+    /// What its id weighs, and its correlation id: an emitted event takes over both.
+    id: usize,
+    correlation_id: usize,
 }
 
 impl Cause {
     fn of(event: &Event) -> Self {
         let meta = &event.metadata;
         let root = meta.chain.first().copied().unwrap_or(event.seq);
-        let names = meta.event_id.len() + meta.correlation_id.as_ref().map_or(0, |id| id.len());
-        Self { hops: meta.hops, root, names }
+        let correlation_id = meta.correlation_id.as_ref().map_or(0, |id| id.len());
+        Self { hops: meta.hops, root, id: meta.event_id.len(), correlation_id }
     }
 }
 

@@ -63,7 +63,7 @@ pub struct Usage {
     /// Fuel, start code included where the instance is fresh.
     pub fuel: u64,
     /// Wall clock.
-    pub elapsed: Duration,
+    pub nanoseconds: u64,
     /// Bytes of memory that the instance had at the end.
     pub memory: usize,
 }
@@ -180,6 +180,7 @@ impl Instances {
 
     #[inline]
     async fn take(&self) -> Box<Live> {
+        self.context.engine.ticker().called();
         if self.keep > 0
             && let Some(live) = self.lock().pop()
         {
@@ -219,7 +220,6 @@ impl Calls<'_> {
         };
         let Instances { linked, context, .. } = self.instances;
         let cause = question.cause();
-        context.engine.ticker().called();
         live.store.data_mut().call.begin(cause, transcript.as_deref().map(Record::of));
         let (answer, spent) = match live.refuel(budget.fuel) {
             Ok(()) => {
@@ -232,7 +232,7 @@ impl Calls<'_> {
         };
         let usage = Usage {
             fuel: budget.fuel.saturating_sub(live.store.get_fuel().unwrap_or(0)),
-            elapsed: Duration::from_nanos(spent.elapsed),
+            nanoseconds: spent.elapsed,
             memory: live.store.data().limiter.memory(),
         };
         context.tempo.record(usage.fuel, spent.worked);
@@ -294,6 +294,7 @@ impl Live {
         if self.calls == 0 {
             // Stays as it is from call to call.
             self.store.fuel_async_yield_interval(Some(YIELD_FUEL))?;
+            // That it may give way at all is said by the line above.
             self.store.epoch_deadline_callback(|mut store| {
                 store.data_mut().gives_way();
                 Ok(UpdateDeadline::Yield(1))
@@ -346,7 +347,9 @@ impl Live {
         if let (FaultCode::Loop, Some(cause)) = (code, cause) {
             message = looped(&message, &cause.metadata.chain, cause.seq);
         }
-        Fault { code, message: with_stderr(message, stderr), starved: spent.starved() }
+        // What the host found in what the guest did is the same however long that took.
+        let starved = if error.is::<HostFault>() { Duration::ZERO } else { spent.starved() };
+        Fault { code, message: with_stderr(message, stderr), starved }
     }
 }
 

@@ -64,6 +64,8 @@ pub const MAX_HOPS: u32 = 16;
 pub const YIELD_FUEL: u64 = 10_000;
 /// Time after which a guest gives its thread back that burns no fuel.
 pub const TICK: Duration = Duration::from_millis(5);
+/// Least time between two times that all guests of the hub give their threads back because one of them is to.
+pub const APART: Duration = Duration::from_micros(50);
 /// Bytes that the host handles for a guest between two yields: about as long, for a guest that burns no fuel itself.
 pub const YIELD_HOST_BYTES: usize = 64 << 10;
 /// Host calls after that, before a guest that does not give its thread back is ended: no compiler writes so many without a loop or a call.

@@ -111,7 +111,7 @@ impl Side {
         self.emitted += answer.emitted.len() as u64;
         if let Some(usage) = answer.usage {
             self.fuel.record_alone(usage.fuel);
-            self.nanoseconds.record_alone(usage.elapsed.as_nanos().try_into().unwrap_or(u64::MAX));
+            self.nanoseconds.record_alone(usage.nanoseconds);
         }
     }
 

@@ -143,7 +143,7 @@ impl Stats {
         let error = LastError::of(outcome, sha256);
         let mut tally = self.tally();
         tally.fuel.record_alone(usage.fuel);
-        tally.nanoseconds.record_alone(usage.elapsed.as_nanos().try_into().unwrap_or(u64::MAX));
+        tally.nanoseconds.record_alone(usage.nanoseconds);
         tally.memory_peak = tally.memory_peak.max(usage.memory);
         match outcome {
             Outcome::Handled { emitted } => {

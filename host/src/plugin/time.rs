@@ -96,6 +96,9 @@ pub(super) async fn within<F: Future>(
         // The first turn begins with the call: most have no other, and one subtraction less.
         spent.elapsed = if first.is_some() { took } else { ended.since(began) };
         if let Poll::Ready(output) = polled {
+            if first.is_none() {
+                wakes.end();
+            }
             return Poll::Ready(Ok(output));
         }
         // Not only by the timer: a thread that always has something to do seldom looks at those.
@@ -105,7 +108,7 @@ pub(super) async fn within<F: Future>(
         }
         // Not known of its first turn, which most calls end in: asked again.
         if first.is_some() {
-            wakes.begin();
+            wakes.begin(ended);
             context.waker().wake_by_ref();
             return Poll::Pending;
         }
@@ -125,14 +128,23 @@ pub(super) async fn within<F: Future>(
 pub(super) struct Wakes(Option<(Arc<Wakened>, Waker)>);
 
 impl Wakes {
-    /// For a call that nothing has woken yet.
-    fn begin(&mut self) {
-        let (wakened, _) = self.0.get_or_insert_with(|| {
+    /// For a call that can go on since `now`.
+    fn begin(&mut self, now: Moment) {
+        // Whoever still has the waker of an earlier call is not to wake this one: the pair here is two.
+        let ours = self.0.take().filter(|(wakened, _)| Arc::strong_count(wakened) == 2);
+        let (wakened, _) = self.0.insert(ours.unwrap_or_else(|| {
             let new = Arc::<Wakened>::default();
             (new.clone(), new.into())
-        });
-        wakened.woken.store(NOT_YET, Relaxed);
+        }));
+        wakened.woken.store(now.0, Relaxed);
         wakened.in_turn.store(false, Relaxed);
+    }
+
+    /// The call is over: its task is not held any longer.
+    fn end(&self) {
+        if let Some((wakened, _)) = &self.0 {
+            *wakened.waker.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        }
     }
 }
 
@@ -155,7 +167,7 @@ impl Wakened {
     /// How long it has been able to go on by `now`, where a turn begins.
     fn waited(&self, now: Moment) -> u64 {
         match self.woken.swap(NOT_YET, Relaxed) {
-            // Woken from elsewhere in its turn, and that was noted after it: not long before `now`, for no turn was between.
+            // Woken from elsewhere in its turn, and that was noted after it: it happens next to never, and is not counted.
             NOT_YET | IN_TURN => 0,
             woken => now.since(Moment(woken)),
         }

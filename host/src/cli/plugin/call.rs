@@ -90,7 +90,7 @@ fn form(outcome: &Outcome, budget: &Budget) -> anyhow::Result<Value> {
     shown.insert("kv_changes".into(), changes.iter().map(change).collect::<Map<_, _>>().into());
     shown.insert("said".into(), serde_json::to_value(&outcome.transcript)?);
     let used = &outcome.transcript.usage;
-    let time_us: u64 = used.elapsed.as_micros().try_into().unwrap_or(u64::MAX);
+    let time_us = used.nanoseconds / 1_000;
     shown.insert("used".into(), json!({"fuel": used.fuel, "time_us": time_us, "memory": used.memory}));
     let limits = json!({"fuel": budget.fuel, "time_us": budget.deadline_us, "memory": budget.memory});
     shown.insert("limits".into(), limits);

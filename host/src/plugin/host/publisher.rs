@@ -52,7 +52,9 @@ impl Guest {
             return Err(HostFault { code: FaultCode::Loop, message }.into());
         }
         let Context { limits, source, .. } = &*self.context;
-        let bytes = self.call.outbox_bytes + event.weight() + source.len() + cause.names;
+        let correlation_id = if event.metadata.correlation_id.is_none() { cause.correlation_id } else { 0 };
+        let taken_over = source.len() + cause.id + correlation_id;
+        let bytes = self.call.outbox_bytes + event.weight() + taken_over;
         if self.call.outbox.len() >= limits.outbox_events || bytes > limits.outbox_bytes {
             let (most, room) = (limits.outbox_events, limits.outbox_bytes);
             let message = format!("the outbox is full: at most {most} events and {room} bytes in one call");

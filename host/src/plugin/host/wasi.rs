@@ -52,6 +52,7 @@ pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
                 let message = format!("waited for {} things at once, at most {most} are allowed", list.len());
                 return Err(HostFault { code: FaultCode::Lift, message }.into());
             }
+            // A call like others, with nothing in it.
             guest.spend(0)?;
             guest.work(list.len() * WAITED);
             poll::Host::poll(&mut guest.resources, list).await.map(|ready| (ready,))

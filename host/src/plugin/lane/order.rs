@@ -78,7 +78,7 @@ impl Order {
 
 fn key(by: Option<OrderBy>, event: &Event) -> Key {
     match by? {
-        OrderBy::Seq => Some("".into()),
+        OrderBy::Seq => Some(Arc::default()),
         OrderBy::CorrelationId => event.metadata.correlation_id.clone(),
         OrderBy::Source => event.metadata.source.clone(),
     }

@@ -14,8 +14,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::SemaphorePermit;
 
-/// After so long, others have a turn: a few hundred short questions, or a single one that is not.
-const TURN: Duration = Duration::from_millis(1);
+/// After so many nanoseconds, others have a turn: a few hundred short questions, or a single one that is not.
+const TURN: u64 = Duration::from_millis(1).as_nanos() as u64;
 
 /// Parameters of a filter that its schema allows, in one form: equal parameters are equal, and ask the same question.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
@@ -36,7 +36,8 @@ pub struct Asking<'a> {
     /// Before the turn: with that, another may ask, and is to find the instance.
     calls: Calls<'a>,
     _turn: Option<SemaphorePermit<'a>>,
-    spent: Duration,
+    /// In nanoseconds.
+    spent: u64,
     was_slow: bool,
 }
 
@@ -48,7 +49,7 @@ impl Version {
         let turn = self.turns.try_acquire().ok();
         let turn = if turn.is_some() { turn } else { self.turns.acquire().await.ok() };
         let was_slow = self.threads().is_some();
-        Asking { version: self, params, calls: self.instances.calls(), _turn: turn, spent: Duration::ZERO, was_slow }
+        Asking { version: self, params, calls: self.instances.calls(), _turn: turn, spent: 0, was_slow }
     }
 
     /// Asks the filter. An error is no answer: [`Version::on_error`] says what that means. Dropping the future ends the call.
@@ -123,7 +124,7 @@ impl Asking<'_> {
         let question = Question::Matches(&lists, self.params.as_str());
         let budget = version.budget(event);
         let Ended { answer, usage } = self.calls.call(question, &budget, transcript).await;
-        self.spent += usage.elapsed;
+        self.spent += usage.nanoseconds;
         let result = match answer {
             Ok(Answer::Matched(Ok(verdict))) => Ok(verdict),
             Ok(Answer::Matched(Err(message))) => {

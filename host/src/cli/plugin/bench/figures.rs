@@ -55,7 +55,7 @@ impl Tally {
     pub(super) fn used(&mut self, usage: &Usage) {
         self.calls += 1;
         self.memory = self.memory.max(usage.memory);
-        self.time.add(usage.elapsed.as_nanos().try_into().unwrap_or(u64::MAX));
+        self.time.add(usage.nanoseconds);
         self.fuel.add(usage.fuel);
     }
 

@@ -58,7 +58,7 @@ mod tests {
         let figures = |calls: u64, fault: bool| {
             let mut tally = Tally::default();
             for _ in 0..calls {
-                tally.used(&Usage { fuel: 1_500, elapsed: Duration::from_micros(20), memory: 2 << 20 });
+                tally.used(&Usage { fuel: 1_500, nanoseconds: 20_000, memory: 2 << 20 });
                 tally.ok(1);
             }
             if fault {

@@ -85,7 +85,7 @@ fn traced(call: &HostCall, paint: &dyn Fn(&str) -> String) -> String {
 fn used(outcome: &Outcome, budget: &Budget) -> [String; 3] {
     let usage = &outcome.transcript.usage;
     let percent = |part: u64, whole: u64| format!("{:.2} %", 100.0 * part as f64 / whole.max(1) as f64);
-    let time: u64 = usage.elapsed.as_micros().try_into().unwrap_or(u64::MAX);
+    let time = usage.nanoseconds / 1_000;
     let (memory, most) = (usage.memory as u64, budget.memory);
     let share =
         |part, whole, unit| format!("{}{unit} of {}{unit}, {}", grouped(part), grouped(whole), percent(part, whole));
@@ -102,7 +102,6 @@ mod tests {
     use crate::cli::plugin::try_out::Memory;
     use crate::event::NewEvent;
     use crate::plugin::{Failure, FailureKind, LogLine, Transcript, Usage};
-    use std::time::Duration;
 
     fn outcome() -> Outcome {
         let mut transcript = Transcript::with_trace();
@@ -114,7 +113,7 @@ mod tests {
             answer: "denied: kv".into(),
             denied: true,
         });
-        transcript.usage = Usage { fuel: 5_000, elapsed: Duration::from_micros(250), memory: 1 << 20 };
+        transcript.usage = Usage { fuel: 5_000, nanoseconds: 250_000, memory: 1 << 20 };
         let memory = |value: &str| Memory::from([("n".to_owned(), value.to_owned())]);
         let event = NewEvent::new("a.b").tag("t").data(7).unwrap().admit().unwrap();
         Outcome {

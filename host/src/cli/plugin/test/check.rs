@@ -159,7 +159,7 @@ fn without_none(mut value: Value) -> Value {
 }
 
 fn over(index: usize, case: &Case<'_>, usage: &Usage) -> Vec<Unlike> {
-    let time = usage.elapsed.as_millis().try_into().unwrap_or(u64::MAX);
+    let time = usage.nanoseconds / 1_000_000;
     let limits = [
         ("max_fuel", case.max_fuel, usage.fuel),
         ("max_memory", case.max_memory, usage.memory as u64),
