@@ -103,6 +103,18 @@ impl Event {
             + meta.extensions.iter().map(|(name, value)| name.len() + value.get().len() + 64).sum::<usize>()
     }
 
+    /// Makes it part of what `cause` brought about: its id, its correlation id unless there is one, one hop more, and the way here.
+    pub(crate) fn give_cause(&mut self, cause: &Self) {
+        let (meta, cause_meta) = (&mut self.metadata, &cause.metadata);
+        meta.causation_id = Some(Arc::clone(&cause_meta.event_id));
+        if meta.correlation_id.is_none() {
+            meta.correlation_id.clone_from(&cause_meta.correlation_id);
+        }
+        meta.hops = cause_meta.hops + 1;
+        meta.chain.reserve_exact(cause_meta.chain.len() + 1);
+        meta.chain.extend(cause_meta.chain.iter().copied().chain([cause.seq]));
+    }
+
     /// The JSON form, the same on every way out of the hub.
     pub fn to_json(&self) -> String {
         // Strings, numbers and raw JSON only: nothing here can fail to serialise.

@@ -60,7 +60,7 @@ pub const MAX_STDIO_BYTES: usize = 8 << 10;
 pub const MAX_REFUSALS: u32 = 100;
 /// Longest chain of causes. How much may come of one event is `log::MAX_DESCENDANTS`, which only the sequencer can count.
 pub const MAX_HOPS: u32 = 16;
-/// Fuel after which a guest gives its thread back: 5–10 µs.
+/// Fuel after which a guest gives its thread back: 3–10 µs.
 pub const YIELD_FUEL: u64 = 10_000;
 /// Time after which a guest gives its thread back that burns no fuel.
 pub const TICK: Duration = Duration::from_millis(5);

@@ -2,7 +2,8 @@
 //!
 //! Fuel alone does not: what costs a lot of it may be one operation that nothing interrupts, such as filling or copying memory, and what the host does
 //! for a guest costs none. At each tick of the engine's epoch a guest gives way at its next loop or call; what it
-//! can then still hold up is one bulk operation on its own memory, some 15 ms for 64 MiB.
+//! can then still hold up is one bulk operation on its own memory, some 15 ms for 64 MiB, or `MAX_OVERDUE` host calls with neither between them.
+//! Besides those by time there are ticks that [`super::host`] asks for.
 
 use super::limits::{APART, TICK};
 use super::time::Moment;

@@ -274,6 +274,26 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn who_gives_way_once_and_stands_behind_others_is_starved() {
+        let other = async { busy(DEADLINE / 2) };
+        let ((in_time, spent), ()) = tokio::join!(spent(give_way()), other);
+        assert!(in_time && spent.starved() > DEADLINE / 4, "{:?}", spent.starved());
+    }
+
+    #[test]
+    fn a_waker_of_an_earlier_call_wakes_no_later_one() {
+        let mut wakes = Wakes::default();
+        wakes.begin(Moment::now());
+        let (first, waker) = wakes.0.clone().unwrap();
+        drop(first);
+        wakes.begin(Moment::now());
+        let (later, _) = wakes.0.as_ref().unwrap();
+        later.waited(Moment::now());
+        waker.wake();
+        assert!(!later.turn_ended(Moment::now()));
+    }
+
+    #[tokio::test]
     async fn a_call_that_never_lets_the_timers_be_looked_at_is_over_at_its_deadline_all_the_same() {
         let began = Instant::now();
         let spins = async {

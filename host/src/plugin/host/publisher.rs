@@ -81,15 +81,8 @@ impl Guest {
     pub(in crate::plugin) fn take_effects(&mut self, cause: &Event) -> (Vec<Event>, Option<Box<Transaction>>) {
         let mut outbox = std::mem::take(&mut self.call.outbox);
         for event in &mut outbox {
-            let (meta, cause_meta) = (&mut event.metadata, &cause.metadata);
-            meta.source = Some(Arc::clone(&self.context.source));
-            meta.causation_id = Some(Arc::clone(&cause_meta.event_id));
-            if meta.correlation_id.is_none() {
-                meta.correlation_id.clone_from(&cause_meta.correlation_id);
-            }
-            meta.hops = cause_meta.hops + 1;
-            meta.chain.reserve_exact(cause_meta.chain.len() + 1);
-            meta.chain.extend(cause_meta.chain.iter().copied().chain([cause.seq]));
+            event.metadata.source = Some(Arc::clone(&self.context.source));
+            event.give_cause(cause);
         }
         (outbox, self.call.transaction.take())
     }

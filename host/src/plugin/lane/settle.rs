@@ -95,10 +95,6 @@ fn tell(plugin: &Arc<str>, job: &Job, code: &str, message: &str) -> Option<Arc<E
                       "code": code, "message": message, "attempts": attempt});
     let told = NewEvent::new("plugin.dead_letter").data(data).and_then(|event| event.source("busway").admit());
     let mut told = told.ok()?;
-    let meta = &mut told.metadata;
-    meta.hops = event.metadata.hops + 1;
-    meta.chain = event.metadata.chain.iter().copied().chain([event.seq]).collect();
-    meta.causation_id = Some(event.metadata.event_id.clone());
-    meta.correlation_id.clone_from(&event.metadata.correlation_id);
+    told.give_cause(event);
     Some(Arc::new(told))
 }

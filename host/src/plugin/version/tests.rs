@@ -16,6 +16,13 @@ async fn handle(body: &str) -> Result<Effects, CallError> {
     Guest::handler(body).load().await.unwrap().handle(&event(), 1).await
 }
 
+fn times(n: u32, what: &str) -> String {
+    format!(
+        "(local.set $i (i32.const {n}))
+         (loop $l {what} (br_if $l (local.tee $i (i32.sub (local.get $i) (i32.const 1))))) {OK}"
+    )
+}
+
 #[track_caller]
 fn fault(result: Result<Effects, CallError>, code: FaultCode, text: &str) {
     match result {
@@ -106,12 +113,6 @@ async fn what_a_guest_hands_over_is_checked() {
 #[tokio::test]
 async fn an_outbox_is_bounded_and_a_guest_that_does_not_listen_is_ended() {
     let publish = format!("(call $publish (i32.const 288) (i32.const 9) {JSON} {RET})");
-    let times = |n: u32, what: &str| {
-        format!(
-            "(local.set $i (i32.const {n}))
-             (loop $l {what} (br_if $l (local.tee $i (i32.sub (local.get $i) (i32.const 1))))) {OK}"
-        )
-    };
     assert_eq!(handle(&times(100, &publish)).await.unwrap().outbox.len(), 64);
     fault(handle(&times(1_000_000, &publish)).await, FaultCode::Outbox, "the outbox is full");
     let denied = format!("(call $publish {TEXT} {JSON} {RET})");

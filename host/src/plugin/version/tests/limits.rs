@@ -23,13 +23,6 @@ const CLOCK: More = More {
     core: r#"(import "host" "after" (func $after (param i64) (result i32)))"#,
 };
 
-fn times(n: u32, what: &str) -> String {
-    format!(
-        "(local.set $i (i32.const {n}))
-         (loop $l {what} (br_if $l (local.tee $i (i32.sub (local.get $i) (i32.const 1))))) {OK}"
-    )
-}
-
 fn manifest(isolation: &str, limit: &str) -> Manifest {
     Manifest::parse(&format!("isolation = \"{isolation}\"\n[limits]\n{limit}")).unwrap()
 }
