@@ -18,6 +18,7 @@ mod files;
 mod guests;
 mod hostile;
 mod http;
+mod http_edges;
 mod hub;
 mod invariants;
 mod journal;

@@ -53,7 +53,7 @@ impl Hub {
     /// cannot be set up.
     pub async fn start(config: Config) -> anyhow::Result<Self> {
         let listen = config.http.listen;
-        let listener = TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
+        let listener = http::server::bind(listen).with_context(|| format!("cannot listen on {listen}"))?;
         Self::start_on(listener, config).await
     }
 
@@ -88,6 +88,7 @@ impl Hub {
             plugins,
             questions,
             ready: ready.subscribe(),
+            bodies: http::Budget::new(config.http.max_total_body_bytes, metrics.clone()),
             http: config.http.clone(),
             websocket: Arc::new(websocket),
             closing,

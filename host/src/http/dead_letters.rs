@@ -1,6 +1,6 @@
 //! `/v1/dead-letters`: what handlers could not handle: look at it, hand it to them again, or throw it away.
 
-use super::{App, events, journal, problem::Problem, query::Query};
+use super::{App, body, journal, problem::Problem, query::Query};
 use crate::{
     journal::{Change, Journal, Letter, Letters, Owner, Select},
     plugin::{Kind, registry::Plugin},
@@ -187,7 +187,7 @@ fn handler(app: &App, plugin: &str) -> Option<Arc<Plugin>> {
 
 pub(super) async fn replay(State(app): State<Arc<App>>, request: Request<Body>) -> Result<Json<Replayed>, Problem> {
     let journal = journal::of(&app)?;
-    let body = events::body(&app, request).await?;
+    let body = body::read(&app, request).await?;
     let criteria: Criteria = serde_json::from_slice(&body).map_err(|error| {
         let expected = "`ids`, some of `plugin`, `code`, `since`, `until`, or `all`";
         Problem::field("body.json", "body", expected, error.to_string())

@@ -1,6 +1,6 @@
 //! `/v1/plugins`: what they are and how they do, and the operator's commands.
 
-use super::{App, events::body, problem::Problem};
+use super::{App, body, problem::Problem};
 use crate::plugin::{
     LimitsOverride,
     registry::{CommandError, Plugin, Status, shadow::Full},
@@ -63,7 +63,7 @@ pub(super) async fn limit(
     Path(name): Path<String>,
     request: Request<Body>,
 ) -> Result<Json<Status>, Problem> {
-    let body = body(&app, request).await?;
+    let body = body::read(&app, request).await?;
     let expected = "an object with limits as in `[limits]` of a sidecar";
     let wanted: Map<String, Value> = serde_json::from_slice(&body)
         .map_err(|error| Problem::field("body.json", "body", expected, error.to_string()))?;

@@ -52,7 +52,8 @@ pub(super) async fn upgrade(
         let socket = {
             let Ok(parts) = upgraded.downcast::<TokioIo<Patient>>() else { return };
             // The buffer is hyper's, of 8 KiB however little is in it: let go of before the connection begins to wait.
-            Socket::new(parts.io.into_inner().into_inner(), &parts.read_buf, context.config.max_message_bytes)
+            let Some(stream) = parts.io.into_inner().into_inner() else { return };
+            Socket::new(stream, &parts.read_buf, context.config.max_message_bytes)
         };
         Client::new(context, socket, cursor).run().await;
         drop(counted);
