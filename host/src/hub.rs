@@ -90,6 +90,7 @@ impl Hub {
             ready: ready.subscribe(),
             http: config.http.clone(),
             websocket: Arc::new(websocket),
+            drained: CancellationToken::new(),
             closing,
             tasks: TaskTracker::new(),
         });
@@ -151,6 +152,7 @@ impl Hub {
         self.accepting.cancel();
         let drained = self.app.bus.stop(self.drain_timeout).await;
         self.lanes.stop().await;
+        self.app.drained.cancel();
         // The log has ended, so every connection ends by itself once it has had all of it; who does not read is cut off.
         self.app.tasks.close();
         let mut gone = timeout(self.drain_timeout, self.app.tasks.wait()).await.is_ok();
