@@ -17,7 +17,7 @@ TOOLCHAIN_FILES = tests/toolchains/requirements.txt tests/toolchains/package.jso
 BUSWAY = $(TARGET)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))/busway
 export CARGO_TARGET_DIR = $(abspath $(TARGET))
 
-.PHONY: run test toolchains plugins demo demo-github autobahn starling torture leaks bench dist fuzz hub setup fmt clippy unit doc webhooks
+.PHONY: run test toolchains plugins demo demo-github starling torture leaks bench dist fuzz hub setup fmt clippy unit doc webhooks
 
 ## The hub with the example plugins and live demo events: open another terminal and try `make demo`, curl, or `busway tail`.
 run: plugins hub
@@ -26,8 +26,8 @@ run: plugins hub
 ## Everything that CI runs: format, lints, tests, docs.
 test: setup toolchains fmt clippy unit doc
 
-## The toolchains of all the languages that plugins are built in, under target/toolchains; nothing to do if they are there already.
-## Without python3 or npm, theirs are left out, and so are their tests; CI has to have them.
+## The toolchains of all the languages that plugins are built in, and Autobahn's cases for WebSocket, under target/toolchains; nothing
+## to do if they are there already. Without python3 or npm, theirs are left out, and so are their tests; CI has to have them.
 toolchains:
 	@rustup target list --installed 2>/dev/null | grep -qx wasm32-unknown-unknown || rustup target add wasm32-wasip2 wasm32-unknown-unknown
 	@want="$$(cat $(TOOLCHAIN_FILES) | cksum)"; test "$$(cat $(TOOLCHAINS)/installed 2>/dev/null)" = "$$want" && exit 0; \
@@ -70,12 +70,6 @@ leaks: setup
 ## The plugins in JavaScript, built with StarlingMonkey in place of QuickJS, have to keep the same contract.
 starling: setup toolchains
 	cargo nextest run --locked --workspace --features starling -E 'test(starling::)'
-
-## The cases of Autobahn's test suite for WebSocket, against a hub that echoes. Needs python3 and its venv.
-autobahn: setup
-	@python3 -m venv $(TARGET)/autobahn && $(TARGET)/autobahn/bin/pip install --quiet --disable-pip-version-check -r tests/autobahn/requirements.txt
-	BUSWAY_KOSOKU=$(abspath $(TARGET))/autobahn/bin/kosoku \
-	  cargo nextest run --locked --workspace --features autobahn --no-capture -E 'test(autobahn::)'
 
 ## Figures for BENCHMARKS.md.
 bench: setup

@@ -2,7 +2,6 @@
 //! conditions, never for time to pass; its name is the promise.
 
 mod authoring;
-#[cfg(feature = "autobahn")]
 mod autobahn;
 mod bus;
 mod calls;

@@ -39,6 +39,7 @@ async fn every_answer_that_goes_on_ends_in_order_when_the_hub_stops() {
     asking.say(json!({"op": "request", "event": {"type": "ask"}, "reply_type": "never", "timeout_ms": 300_000})).await;
     let request = hub.http.post(hub.url("/v1/request")).json(&ask).send();
     let request = tokio::spawn(async move { request.await.unwrap() });
+    let clients = [client, unsubscribed, asking].map(|client| tokio::spawn(client.closed()));
     let _idle = TcpStream::connect(hub.addr()).await.unwrap();
     hub.events_of("ask", 2).await;
     // A call that has ended before is still told.
@@ -58,8 +59,8 @@ async fn every_answer_that_goes_on_ends_in_order_when_the_hub_stops() {
     let last = told.iter().rfind(|(path, _)| *path == "/v1/events/stream?from=1").unwrap();
     let last: Value = serde_json::from_str(&last.1.data).unwrap();
     assert!(last["seq"].as_u64() >= counted[0]["seq"].as_u64(), "what was published before is told: {last}");
-    for client in [client, unsubscribed, asking] {
-        assert_eq!(u16::from(client.closed().await.unwrap().code), 1001);
+    for client in clients {
+        assert_eq!(u16::from(client.await.unwrap().unwrap().code), 1001);
     }
     let refused = within(request).await.unwrap();
     assert_eq!(refused.status(), 503);

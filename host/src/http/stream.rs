@@ -70,8 +70,8 @@ impl Opening {
     fn of(query: &Query, headers: &HeaderMap, log: &Log) -> Result<Self, Problem> {
         let header =
             headers.get("last-event-id").map(|id| id.to_str().unwrap_or("bytes that are not ASCII").to_owned());
-        let mut parameters = LAST_EVENT_ID.iter().filter_map(|name| query.text(name));
-        let id = header.into_iter().chain(&mut parameters).find(|id| !id.is_empty());
+        let parameters = LAST_EVENT_ID.iter().filter_map(|name| query.text(name));
+        let id = header.into_iter().chain(parameters).find(|id| !id.is_empty());
         let wanted = query.start()?;
         let start = match &id {
             None => Ok(wanted),
