@@ -5,6 +5,7 @@ use crate::{
     guests::guest,
     hub::{TestHub, within},
 };
+use reqwest::header::HeaderValue;
 use serde_json::{Value, json};
 use std::fs;
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -32,7 +33,7 @@ impl Stream {
     pub async fn open(hub: &TestHub, path: &str, last_event_id: Option<&str>) -> Self {
         let mut request = hub.http.get(hub.url(path));
         if let Some(id) = last_event_id {
-            request = request.header("last-event-id", id);
+            request = request.header("last-event-id", HeaderValue::from_bytes(id.as_bytes()).unwrap());
         }
         let response = within(request.send()).await.unwrap();
         assert_eq!(response.status(), 200, "{path} {last_event_id:?}");

@@ -18,7 +18,8 @@ pub(super) struct Signals {
     interrupt: Signal,
     quit: Signal,
     hangup: Signal,
-    user: [Signal; 2],
+    user_1: Signal,
+    user_2: Signal,
     on_terminal: bool,
 }
 
@@ -34,7 +35,8 @@ impl Signals {
             interrupt: hear(SignalKind::interrupt())?,
             quit: hear(SignalKind::quit())?,
             hangup: hear(SignalKind::hangup())?,
-            user: [hear(SignalKind::user_defined1())?, hear(SignalKind::user_defined2())?],
+            user_1: hear(SignalKind::user_defined1())?,
+            user_2: hear(SignalKind::user_defined2())?,
             on_terminal: std::io::stdin().is_terminal()
                 || std::io::stdout().is_terminal()
                 || std::io::stderr().is_terminal(),
@@ -52,8 +54,8 @@ impl Signals {
                     true => return 1,
                     false => "SIGHUP",
                 },
-                _ = self.user[0].recv() => "SIGUSR1",
-                _ = self.user[1].recv() => "SIGUSR2",
+                _ = self.user_1.recv() => "SIGUSR1",
+                _ = self.user_2.recv() => "SIGUSR2",
             };
             note(format_args!(
                 "{name} changes nothing: plugins and their sidecars are reloaded when their files change, the configuration \
