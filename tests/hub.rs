@@ -32,6 +32,13 @@ impl TestHub {
     }
 
     pub async fn in_dir(dir: TempDir, change: impl FnOnce(&mut Config)) -> Self {
+        let hub = Self::starting(dir, change).await;
+        within(hub.ready()).await;
+        hub
+    }
+
+    /// One whose plugins may still be loading.
+    pub async fn starting(dir: TempDir, change: impl FnOnce(&mut Config)) -> Self {
         let mut config = Config::default();
         config.http.listen = SocketAddr::from(([127, 0, 0, 1], 0));
         config.plugins.dir = dir.path().join("plugins");
@@ -43,7 +50,6 @@ impl TestHub {
         config.journal.memory = std::env::var_os("BUSWAY_TEST_JOURNAL").is_none();
         change(&mut config);
         let hub = Hub::start(config).await.unwrap();
-        within(hub.ready()).await;
         Self { hub, dir, http: reqwest::Client::new() }
     }
 

@@ -2,6 +2,7 @@
 //! conditions, never for time to pass; its name is the promise.
 
 mod authoring;
+mod autobahn;
 mod bus;
 mod calls;
 mod capabilities;
@@ -30,7 +31,10 @@ mod plugins;
 mod praxis;
 mod properties;
 mod random_components;
+mod rfc6455;
 mod shadow;
+mod stopping;
+mod streams;
 mod tidy;
 mod tools;
 mod torture;

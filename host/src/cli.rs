@@ -21,6 +21,7 @@ mod render;
 mod request;
 mod sender;
 mod serve;
+mod signals;
 mod sse;
 mod stats;
 mod supervisor;

@@ -121,7 +121,9 @@ pub struct App {
     pub http: HttpConfig,
     /// What WebSocket connections work on.
     pub websocket: Arc<ws::Context>,
-    /// Cancelled when long-lived connections are to end.
+    /// Cancelled once the handlers have ended: there are no more calls to tell of.
+    pub drained: CancellationToken,
+    /// Cancelled when connections that have not ended by themselves are to.
     pub closing: CancellationToken,
     /// Long-lived connections.
     pub tasks: TaskTracker,

@@ -91,6 +91,7 @@ impl Hub {
             bodies: http::Budget::new(config.http.max_total_body_bytes, metrics.clone()),
             http: config.http.clone(),
             websocket: Arc::new(websocket),
+            drained: CancellationToken::new(),
             closing,
             tasks: TaskTracker::new(),
         });
@@ -152,6 +153,7 @@ impl Hub {
         self.accepting.cancel();
         let drained = self.app.bus.stop(self.drain_timeout).await;
         self.lanes.stop().await;
+        self.app.drained.cancel();
         // The log has ended, so every connection ends by itself once it has had all of it; who does not read is cut off.
         self.app.tasks.close();
         let mut gone = timeout(self.drain_timeout, self.app.tasks.wait()).await.is_ok();

@@ -71,7 +71,13 @@ impl Front {
             return response;
         }
         let allow = response.headers().get(header::ALLOW).cloned();
-        (StatusCode::NO_CONTENT, allow.map(|allow| [(header::ALLOW, allow)])).into_response()
+        {
+            let mut answer = StatusCode::NO_CONTENT.into_response();
+            if let Some(allow) = allow {
+                answer.headers_mut().insert(header::ALLOW, allow);
+            }
+            answer
+        }
     }
 }
 

@@ -132,6 +132,7 @@ impl From<PublishError> for Problem {
     fn from(error: PublishError) -> Self {
         let (code, detail) = (error.code(), error.to_string());
         match error {
+            PublishError::Empty => Self::field(code, "events", "at least one event", "none"),
             PublishError::Invalid { index, error } => Self::from(error).at(index),
             PublishError::Rejected { index, .. } => Self::new(422, code, detail).at(index),
             PublishError::Append(AppendError::Full) => Self::new(429, code, detail).retry_after("1"),
