@@ -71,13 +71,11 @@ impl Front {
             return response;
         }
         let allow = response.headers().get(header::ALLOW).cloned();
-        {
-            let mut answer = StatusCode::NO_CONTENT.into_response();
-            if let Some(allow) = allow {
-                answer.headers_mut().insert(header::ALLOW, allow);
-            }
-            answer
+        let mut answer = StatusCode::NO_CONTENT.into_response();
+        if let Some(allow) = allow {
+            answer.headers_mut().insert(header::ALLOW, allow);
         }
+        answer
     }
 }
 
