@@ -30,6 +30,8 @@ mod praxis;
 mod properties;
 mod random_components;
 mod shadow;
+mod strict;
+mod terminal;
 mod tidy;
 mod tools;
 mod torture;

@@ -4,6 +4,7 @@
 mod calls;
 mod dead_letters;
 mod events;
+mod extract;
 mod journal;
 mod origin;
 mod patience;
@@ -36,7 +37,8 @@ pub const MAX_BODY_BYTES: usize = 1 << 20;
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct HttpConfig {
-    /// Address and port; port 0 lets the system choose.
+    /// Address and port, or `localhost` and port; port 0 lets the system choose.
+    #[serde(deserialize_with = "crate::listen::deserialize")]
     pub listen: SocketAddr,
     /// Most connections at once, WebSocket ones included; more are answered with 503.
     pub max_connections: usize,

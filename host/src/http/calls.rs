@@ -2,6 +2,7 @@
 
 use super::{
     App,
+    extract::{NoQuery, Segment},
     problem::Problem,
     stream::{Source, respond},
 };
@@ -11,12 +12,12 @@ use crate::plugin::{
 };
 use axum::{
     body::Bytes,
-    extract::{Path, State},
+    extract::State,
     response::Response,
 };
 use std::sync::Arc;
 
-pub(super) async fn follow(State(app): State<Arc<App>>, Path(name): Path<String>) -> Result<Response, Problem> {
+pub(super) async fn follow(State(app): State<Arc<App>>, _: NoQuery, Segment(name): Segment) -> Result<Response, Problem> {
     let plugin = app.plugins.get(&name).ok_or(CommandError::Unknown(name))?;
     Ok(respond(&app, Calls(plugin.feed().watch())))
 }

@@ -3,7 +3,7 @@
 use super::{
     App,
     problem::Problem,
-    query::{FILTER, Query, Start, parse_epoch},
+    query::{FILTER, Query, Start, digits, parse_epoch},
 };
 use crate::{
     log::view::{Delivery, ViewCursor},
@@ -70,7 +70,7 @@ fn after(id: &HeaderValue) -> Result<Start, Problem> {
         Some((epoch, seq)) => (Some(parse_epoch(epoch)?), seq),
         None => (None, text),
     };
-    let seq: u64 = seq.parse().map_err(|_| refused(text))?;
+    let seq = digits(seq).ok_or_else(|| refused(text))?;
     Ok(Start { from: Some(seq.saturating_add(1)), epoch })
 }
 
