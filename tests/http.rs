@@ -35,7 +35,7 @@ async fn bad_input_gets_a_problem_with_a_stable_code_that_names_what_was_expecte
         (r#"{"type":""}"#, 400, "event.type"),
         (r#"{"type":"a","metadata":{"tags":[""]}}"#, 400, "event.tags"),
         (r#"{"type":"a","metadata":{"source":"busway"}}"#, 400, "event.source.reserved"),
-        (r#"{"type":"a","metadata":{"timestamp":"yesterday"}}"#, 400, "event.json"),
+        (r#"{"type":"a","metadata":{"timestamp":"yesterday"}}"#, 400, "event.timestamp"),
         (deep.as_str(), 400, "event.data"),
     ] {
         let (got, problem) = hub.post_text("/v1/events", body.to_owned()).await;

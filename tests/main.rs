@@ -35,6 +35,8 @@ mod rfc6455;
 mod shadow;
 mod stopping;
 mod streams;
+mod strict;
+mod terminal;
 mod tidy;
 mod tools;
 mod torture;

@@ -6,6 +6,7 @@ mod calls;
 mod connection;
 mod dead_letters;
 mod events;
+mod extract;
 mod front;
 mod journal;
 mod linger;
@@ -37,7 +38,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct HttpConfig {
-    /// Address and port; port 0 lets the system choose.
+    /// Address and port, or `localhost` and port; port 0 lets the system choose.
+    #[serde(deserialize_with = "crate::listen::deserialize")]
     pub listen: SocketAddr,
     /// Most connections at once, WebSocket ones included; more are answered with 503.
     pub max_connections: usize,

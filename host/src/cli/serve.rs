@@ -1,6 +1,10 @@
 //! `busway serve`: runs the hub until it is told to stop.
 
-use super::{output::note, signals::Signals, supervisor::Supervisor};
+use super::{
+    output::{LogWriter, note},
+    signals::Signals,
+    supervisor::Supervisor,
+};
 use crate::{
     config::Config,
     confine::{Needs, confine},
@@ -12,7 +16,6 @@ use crate::{
 use anyhow::Context;
 use std::{
     fs::DirBuilder,
-    io::IsTerminal,
     net::SocketAddr,
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
@@ -43,8 +46,8 @@ pub(super) struct ServeArgs {
     /// Keep everything in memory: no journal, and what happened ends with the hub.
     #[arg(long)]
     pub(super) memory: bool,
-    /// Address to listen on; overrides the configuration.
-    #[arg(long, value_name = "ADDR")]
+    /// Address and port to listen on, such as 127.0.0.1:8787 or localhost:8787; overrides the configuration.
+    #[arg(long, value_name = "ADDR:PORT", value_parser = crate::listen::parse)]
     pub(super) listen: Option<SocketAddr>,
     /// Play made-up agent traffic into the hub, so many events a second.
     #[arg(long, value_name = "RATE", num_args = 0..=1, default_missing_value = "5", value_parser = clap::value_parser!(u32).range(1..=100_000))]
@@ -192,8 +195,8 @@ async fn stop(hub: Hub, mut signals: Signals, supervisor: &Supervisor) -> anyhow
 
 fn begin_logging(json: bool) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let colours = std::io::stderr().is_terminal();
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr);
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter).with_ansi(LogWriter::colour()).with_writer(LogWriter::new);
     // Set already only where a program runs this as a library; then its own choice stands.
     let _ = if json { builder.json().try_init() } else { builder.try_init() };
 }

@@ -175,7 +175,7 @@ impl Tail {
             "message" => {
                 if self.lines {
                     let line = render::event_line(&message.data, self.out.width(), self.out.colour());
-                    self.out.line(line)?;
+                    self.out.coloured(line)?;
                 } else {
                     // Line breaks stand between tokens only, where a space is as good.
                     self.out.line(message.data.replace('\n', " "))?;
@@ -232,7 +232,7 @@ impl fmt::Display for Lagged {
 /// Whether a hub that was fine may be fine again. A filter plugin may still be loading after a restart.
 fn is_passing(error: &ClientError) -> bool {
     match error {
-        ClientError::Unreachable { .. } | ClientError::Broken { .. } => true,
+        ClientError::Unreachable { .. } | ClientError::ProxyUnreachable { .. } | ClientError::Broken { .. } => true,
         ClientError::NotAHub { status, .. } => status.is_server_error(),
         ClientError::Problem(problem) => matches!(problem.status, 404 | 429 | 500..),
     }

@@ -2,6 +2,7 @@
 
 use super::{
     App,
+    extract::{NoQuery, Segment},
     problem::Problem,
     stream::{Source, respond},
 };
@@ -9,15 +10,15 @@ use crate::plugin::{
     feed::{Next, Watch},
     registry::CommandError,
 };
-use axum::{
-    body::Bytes,
-    extract::{Path, State},
-    response::Response,
-};
+use axum::{body::Bytes, extract::State, response::Response};
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
-pub(super) async fn follow(State(app): State<Arc<App>>, Path(name): Path<String>) -> Result<Response, Problem> {
+pub(super) async fn follow(
+    State(app): State<Arc<App>>,
+    _: NoQuery,
+    Segment(name): Segment,
+) -> Result<Response, Problem> {
     let plugin = app.plugins.get(&name).ok_or(CommandError::Unknown(name))?;
     Ok(respond(&app, Calls { watch: plugin.feed().watch(), drained: app.drained.clone() }))
 }

@@ -2,6 +2,7 @@
 
 use super::{
     App, body,
+    extract::NoQuery,
     problem::Problem,
     query::{FILTER, Query},
 };
@@ -24,7 +25,11 @@ pub(super) struct Published {
     events: Vec<Receipt>,
 }
 
-pub(super) async fn publish(State(app): State<Arc<App>>, request: Request<Body>) -> Result<Json<Published>, Problem> {
+pub(super) async fn publish(
+    State(app): State<Arc<App>>,
+    _: NoQuery,
+    request: Request<Body>,
+) -> Result<Json<Published>, Problem> {
     let body = body::read(&app, request).await?;
     let events = read_events(&body).inspect_err(|_| app.bus.count_unreadable(1))?;
     Ok(Json(Published { events: app.bus.publish_all(events).await? }))

@@ -5,7 +5,7 @@
 use super::{
     App, NotReady,
     problem::Problem,
-    query::{FILTER, Query, Start, parse_epoch},
+    query::{FILTER, Query, Start, digits, parse_epoch},
 };
 use crate::{
     log::{
