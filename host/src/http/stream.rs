@@ -100,7 +100,7 @@ fn after(id: &str) -> Option<Start> {
         Some((epoch, seq)) => (Some(parse_epoch(epoch).ok()?), seq),
         None => (None, id),
     };
-    let seq: u64 = seq.parse().ok()?;
+    let seq = digits(seq)?;
     Some(Start { from: Some(seq.saturating_add(1)), epoch })
 }
 
