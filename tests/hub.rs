@@ -55,7 +55,7 @@ impl TestHub {
         config.journal.memory = std::env::var_os("BUSWAY_TEST_JOURNAL").is_none();
         change(&mut config);
         let hub = Hub::start(config).await.unwrap();
-        Self { hub, dir, http: crate::hub::http_client() }
+        Self { hub, dir, http: http_client() }
     }
 
     /// One with a journal, in a directory where there may be one already.
