@@ -35,7 +35,7 @@ pub(super) async fn follow(
     };
     start.check(app.bus.log())?;
     let epoch = app.bus.log().epoch().to_string();
-    Ok(respond(&app, Events { cursor: app.views.follow(query.question(&app.questions)?, start.from), epoch }))
+    Ok(respond(&app, Events { cursor: app.views.follow(query.question(&app.questions).await?, start.from), epoch }))
 }
 
 /// Where a stream's records come from.
