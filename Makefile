@@ -5,7 +5,7 @@ PROFILE ?= dev
 LISTEN ?= 127.0.0.1:8787
 TARGET ?= target
 EXAMPLES = urgent-only task-timer redact github-digest
-FUZZ_TARGETS = event filter manifest gate
+FUZZ_TARGETS = event filter manifest schema gate
 FUZZ_SECONDS ?= 20
 # Without a sanitizer: the code is safe Rust, so panics and overflows, which are checked, are what there is to find; and the C in
 # the dependencies is not what is fuzzed.

@@ -6,6 +6,7 @@ mod crowd;
 mod directory;
 mod leaks;
 mod permission;
+mod schema;
 
 use crate::{
     guests::probe,

@@ -3,7 +3,6 @@
 //! given back.
 
 mod cases;
-#[expect(dead_code, reason = "shared with the host's own tests, which use all of it")]
 #[path = "../host/src/plugin/testing/guest.rs"]
 pub(crate) mod guest;
 mod refused;

@@ -45,6 +45,7 @@ const FENCES: &[(&str, &[&str])] = &[
     ("landlock", &["confine"]),
     ("rustix::thread", &["confine", "plugin/threads"]),
     ("jsonschema", &["plugin/schema"]),
+    ("regex_automata", &["plugin/schema"]),
     ("clap", &["cli"]),
     ("reqwest", &["cli"]),
     ("indicatif", &["cli"]),

@@ -31,6 +31,18 @@ fn seeds() -> std::io::Result<()> {
             b"[limits]\ndeadline = \"50ms\"\nfuel = 10_000\nmemory = \"64KiB\"\noutbox_events = 1\noutbox_bytes = \"1MiB\"\n",
         ],
     )?;
+    write(
+        "schema",
+        &[
+            br##"{"type":"object","properties":{"a":{"$ref":"#/$defs/a"}},"$defs":{"a":{"pattern":"^[ab]{1,9}$"}}}
+{"a":"ab"}"##
+                .as_slice(),
+            br#"{"anyOf":[{"items":{"multipleOf":0.1}},{"uniqueItems":true,"contains":{"const":1},"maxContains":2}]}
+[1.0,{"a":null},2]"#,
+            br#"{"if":{"minProperties":2},"then":{"additionalProperties":false},"else":{"not":{"enum":[1,"a"]}}}
+{"a":1,"b":2}"#,
+        ],
+    )?;
     let files = [
         "(component)",
         "(component (core module (memory 1) (func (result i32) i32.const 1) (data (i32.const 0) \"x\")))",

@@ -88,6 +88,9 @@ enum Command {
     /// What the hub starts itself as to compile a plugin: a component on stdin, machine code on stdout.
     #[command(hide = true, name = compile::SUB_COMMAND)]
     Compile,
+    /// What the hub starts itself as to try a plugin's JSON Schema: the schema on stdin.
+    #[command(hide = true, name = compile::SCHEMA_SUB_COMMAND)]
+    CheckSchema,
 }
 
 /// Reads the command line, runs the command, says on stderr what went wrong.
@@ -105,6 +108,7 @@ pub fn main() -> ExitCode {
         Command::Serve(args) => serve::run(args),
         // No threads, and no runtime: nothing that is not needed shall be there for a file to break.
         Command::Compile => compile::serve_as_compiler().map(ExitCode::from).map_err(Into::into),
+        Command::CheckSchema => compile::serve_as_schema_checker().map(ExitCode::from).map_err(Into::into),
         command => on_threads(run(cli.url, command)),
     };
     result.unwrap_or_else(|error| failed(&error))
@@ -137,7 +141,7 @@ async fn run(url: String, command: Command) -> anyhow::Result<ExitCode> {
     let client = || Client::new(&url);
     match command {
         // Done before there was a runtime.
-        Command::Serve(_) | Command::Compile => Ok(ExitCode::SUCCESS),
+        Command::Serve(_) | Command::Compile | Command::CheckSchema => Ok(ExitCode::SUCCESS),
         Command::Publish(args) => publish::run(client()?, args).await,
         Command::Tail(args) => tail::run(client()?, args).await,
         Command::Request(args) => request::run(&client()?, args).await,

@@ -49,6 +49,9 @@ pub use host::{HostCall, Level, LogLine, Transcript};
 pub use instance::Usage;
 pub use limits::{LimitError, Limits, LimitsOverride};
 pub use manifest::{Isolation, Manifest, ManifestError, OnError, OrderBy, ShadowFile, Start};
+/// JSON Schemas of plugins: for `fuzz/` alone.
+#[doc(hidden)]
+pub use schema::Schema;
 pub use schema::SchemaError;
 pub use stats::{Counts, LastError, Spread, Stats};
 pub use version::{Asking, Effects, Params, Source, Version};

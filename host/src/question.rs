@@ -13,7 +13,7 @@ use crate::{
     },
 };
 use serde_json::Value;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio_util::task::AbortOnDropHandle;
 
 /// What somebody wants to see, as they wrote it.
@@ -95,10 +95,10 @@ impl Questions {
     ///
     /// # Errors
     /// See [`QuestionError`].
-    pub fn resolve(&self, wanted: Wanted) -> Result<Question, QuestionError> {
+    pub async fn resolve(&self, wanted: Wanted) -> Result<Question, QuestionError> {
         if let Some(name) = &wanted.plugin {
             let plugin = self.plugins.get(name).ok_or_else(|| QuestionError::Unknown(name.clone()))?;
-            check(&plugin, wanted.params.as_ref())?;
+            check(&plugin, wanted.params.clone()).await?;
         }
         // A client must not be able to have a filter put in quarantine for everybody by what it asks.
         let accountable = wanted.params.is_none();
@@ -143,7 +143,7 @@ impl Questions {
     }
 }
 
-fn check(plugin: &Plugin, params: Option<&Value>) -> Result<(), QuestionError> {
+async fn check(plugin: &Plugin, params: Option<Value>) -> Result<(), QuestionError> {
     let name = plugin.name().to_string();
     let Some(version) = plugin.active() else {
         return Err(QuestionError::NoFilter { name, found: plugin.state().as_str().into() });
@@ -151,7 +151,7 @@ fn check(plugin: &Plugin, params: Option<&Value>) -> Result<(), QuestionError> {
     if version.kind() != Kind::Filter {
         return Err(QuestionError::NoFilter { name, found: "a handler".into() });
     }
-    version.check_params(params.cloned()).map(|_| ()).map_err(QuestionError::Params)
+    version.check_params(params).await.map(|_| ()).map_err(QuestionError::Params)
 }
 
 /// A named filter with its parameters, whatever version of it is active when it is asked.
@@ -192,7 +192,7 @@ impl Named {
             return no_answers(meaning);
         };
         let meaning = version.on_error();
-        let Some(params) = self.params(&version) else { return no_answers(meaning) };
+        let Some(params) = self.params(&version).await else { return no_answers(meaning) };
         let Some(slow) = version.threads().cloned() else {
             return self.ask(&plugin, &version, &params, &events[first..]).await;
         };
@@ -237,16 +237,18 @@ impl Named {
     }
 
     /// Each version has its own schema: parameters that were right for the last one may be wrong for this one.
-    fn params(&self, version: &Version) -> Option<Params> {
-        let mut checked = self.checked.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*checked {
-            Some((generation, params)) if *generation == version.generation() => params.clone(),
-            _ => {
-                let params = version.check_params(self.params.clone()).ok();
-                *checked = Some((version.generation(), params.clone()));
-                params
-            }
+    async fn params(&self, version: &Version) -> Option<Params> {
+        let known = self.checked().as_ref().filter(|(generation, _)| *generation == version.generation()).cloned();
+        if let Some((_, params)) = known {
+            return params;
         }
+        let params = version.check_params(self.params.clone()).await.ok();
+        *self.checked() = Some((version.generation(), params.clone()));
+        params
+    }
+
+    fn checked(&self) -> MutexGuard<'_, Option<(u64, Option<Params>)>> {
+        self.checked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn no_answer(&self, meaning: OnError) -> bool {

@@ -68,7 +68,7 @@ pub async fn handle(version: &Version, event: &Event, attempt: u32) -> Result<(E
 
 /// Asks a filter, with parameters or without.
 pub async fn ask(version: &Version, event: &Event, params: Option<Value>) -> Result<(bool, Transcript), CallError> {
-    let (mut said, params): (_, Params) = (Transcript::default(), version.check_params(params).unwrap());
+    let (mut said, params): (_, Params) = (Transcript::default(), version.check_params(params).await.unwrap());
     let verdict = version.matches_with(event, &params, Some(&mut said)).await?;
     Ok((verdict, said))
 }

@@ -90,7 +90,7 @@ pub(super) async fn read(State(app): State<Arc<App>>, RawQuery(query): RawQuery)
     let start = query.start()?;
     let log = app.bus.log();
     start.check(log)?;
-    let question = query.question(&app.questions)?;
+    let question = query.question(&app.questions).await?;
 
     let mut cursor = log.cursor(start.from.unwrap_or_else(|| log.oldest()));
     let first = cursor.position();

@@ -316,12 +316,11 @@ impl RequestLine {
                 b'\n' => self.is_whole = true,
                 byte => {
                     self.bytes += 1;
-                    self.has_method |= *byte == b' ';
+                    self.has_method |= *byte == b' ' && self.bytes <= MAX_REQUEST_LINE_BYTES;
                 }
             }
         }
         match self {
-            Self { is_whole: true, .. } => Ok(()),
             Self { bytes: ..=MAX_REQUEST_LINE_BYTES, .. } => Ok(()),
             Self { has_method: true, .. } => Err(Refusal::UriTooLong),
             Self { has_method: false, .. } => Err(Refusal::MethodTooLong),
@@ -346,6 +345,7 @@ mod tests {
         check(&[b"GET /", &long], Err(Refusal::UriTooLong));
         check(&[b"\r\n\r\n", &long], Ok(()));
         check(&[&long, b"a"], Err(Refusal::MethodTooLong));
+        check(&[&long, b"a / HTTP/1.1\r\n"], Err(Refusal::MethodTooLong));
         check(&[b"GET / HTTP/1.1\r\nx: ", &long, &long], Ok(()));
         check(&[b"\nGET / HTTP/1.1", b"\r\n", &long, b"a"], Ok(()));
     }

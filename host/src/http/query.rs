@@ -115,7 +115,7 @@ impl Query {
     ///
     /// # Errors
     /// `query.list`, `query.json`, `filter.*`.
-    pub fn question(&self, questions: &Questions) -> Result<Question, Problem> {
+    pub async fn question(&self, questions: &Questions) -> Result<Question, Problem> {
         let filter = EventFilter {
             event_types: self.globs("types")?,
             source_patterns: self.globs("sources")?,
@@ -129,7 +129,7 @@ impl Query {
             .transpose()
             .map_err(|error| Problem::field("query.json", "params", "JSON", error.to_string()))?;
         let wanted = Wanted { filter, plugin: self.get("filter").map(str::to_owned), params };
-        Ok(questions.resolve(wanted)?)
+        Ok(questions.resolve(wanted).await?)
     }
 
     fn list(&self, name: &str) -> Result<Option<Vec<String>>, Problem> {

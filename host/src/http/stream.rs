@@ -38,11 +38,11 @@ pub(super) async fn follow(
     let known = [&FILTER[..], &["from", "epoch"], &LAST_EVENT_ID].concat();
     let query = Query::parse(query.as_deref(), &known)?;
     let opening = Opening::of(&query, &headers, app.bus.log())?;
-    let question = match query.question(&app.questions) {
+    let question = match query.question(&app.questions).await {
         // After a restart, clients come back before the filter that they name is loaded.
         Err(_) if *app.ready.borrow() == Err(NotReady::Loading) => {
             let _ = app.ready.clone().wait_for(|ready| *ready != Err(NotReady::Loading)).await;
-            query.question(&app.questions)?
+            query.question(&app.questions).await?
         }
         question => question?,
     };

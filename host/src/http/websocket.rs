@@ -34,7 +34,7 @@ pub(super) async fn upgrade(
     let query = Query::parse(query.as_deref(), &[&FILTER[..], &["from", "epoch"]].concat())?;
     let start = query.start()?;
     start.check(app.bus.log())?;
-    let question = query.question(&app.questions)?;
+    let question = query.question(&app.questions).await?;
     if let Some(problem) = app.stopping() {
         return Err(problem);
     }

@@ -5,7 +5,10 @@
 //! file on its stdin, what comes of it on its stdout, bounds on its memory and time that it sets itself before it reads anything.
 
 pub(super) mod cache;
+mod check;
 pub(super) mod turns;
+
+pub use check::{SCHEMA_SUB_COMMAND, serve_as_schema_checker};
 
 use super::{
     LoadError, engine, gate,
@@ -68,7 +71,7 @@ impl Compiler {
                 // Wasmtime does not promise that its compiler never panics.
                 compiled.unwrap_or_else(|panic| Err(LoadError::Compile(format!("the compiler gave up: {panic}"))))
             }
-            Self::Child(program) => run_within(COMPILE_TIME, program, bytes).await,
+            Self::Child(program) => COMPILING.run_within(COMPILE_TIME, program, bytes).await,
         }
     }
 }
@@ -77,16 +80,65 @@ fn precompile(engine: &wasmtime::Engine, bytes: &[u8]) -> Result<Vec<u8>, LoadEr
     engine.precompile_component(bytes).map_err(|error| LoadError::Compile(format!("{error:#}")))
 }
 
-/// How long it took by the clock says more of the machine than of the file, which has a limit of CPU time for itself.
-async fn run_within(time: Duration, program: &Path, bytes: &[u8]) -> Result<Vec<u8>, LoadError> {
-    let late = |_| Err(unable(io::Error::other(format!("it was not done after {} s", time.as_secs()))));
-    timeout(time, run(program, bytes)).await.unwrap_or_else(late)
+/// What a process of this program does with what it is given.
+struct Job {
+    sub_command: &'static str,
+    /// What the process is called in errors.
+    name: &'static str,
+    /// CPU time that it may use.
+    cpu: Duration,
+    /// The error for an input that is refused, or that ends the process.
+    refused: fn(String) -> LoadError,
+}
+
+const COMPILING: Job =
+    Job { sub_command: SUB_COMMAND, name: "the compiler", cpu: COMPILE_CPU, refused: LoadError::Compile };
+
+impl Job {
+    /// How long it took by the clock says more of the machine than of the input, which has a limit of CPU time for itself.
+    async fn run_within(&self, time: Duration, program: &Path, bytes: &[u8]) -> Result<Vec<u8>, LoadError> {
+        let late = |_| Err(unable(io::Error::other(format!("it was not done after {} s", time.as_secs()))));
+        timeout(time, run(self, program, bytes)).await.unwrap_or_else(late)
+    }
+
+    fn explain(&self, status: ExitStatus, words: &[u8]) -> LoadError {
+        let (name, words) = (self.name, String::from_utf8_lossy(words));
+        let words = super::host::printable(words.trim());
+        (self.refused)(match (status.code(), status.signal()) {
+            (Some(code), _) if code == i32::from(REFUSED) => words.into_owned(),
+            (Some(PANICKED), _) => format!("{name} panicked: {words}"),
+            (Some(_), _) => {
+                return unable(io::Error::other(format!("it says nothing of the file ({status}): {words}")));
+            }
+            (_, Some(signal)) if FROM_OUTSIDE.contains(&signal) => {
+                return unable(io::Error::other(format!("it was ended from outside ({status}); `reload` tries again")));
+            }
+            (_, Some(OUT_OF_TIME)) => format!("{name} was stopped after {} s of CPU time", self.cpu.as_secs()),
+            (_, Some(ABORTED)) => format!("{name} had no memory left, of {COMPILE_MEMORY} bytes, or gave up: {words}"),
+            _ => format!("{name} crashed ({status}): {words}"),
+        })
+    }
+
+    /// Before anything of the input is read.
+    fn confine(&self) -> io::Result<()> {
+        let most = |value: u64| Rlimit { current: Some(value), maximum: Some(value) };
+        setrlimit(Resource::As, most(COMPILE_MEMORY))?;
+        // First a signal that says why, then, a second later, one that cannot be ignored.
+        let cpu = self.cpu.as_secs();
+        setrlimit(Resource::Cpu, Rlimit { current: Some(cpu), maximum: Some(cpu + 1) })?;
+        setrlimit(Resource::Core, most(0))?;
+        setrlimit(Resource::Fsize, most(0))?;
+        setrlimit(Resource::Nofile, most(32))?;
+        // It may be as low already as it gets.
+        let _ = nice(NICENESS);
+        Ok(())
+    }
 }
 
 /// Dropped, it ends the process.
-async fn run(program: &Path, bytes: &[u8]) -> Result<Vec<u8>, LoadError> {
+async fn run(job: &Job, program: &Path, bytes: &[u8]) -> Result<Vec<u8>, LoadError> {
     let mut command = Command::new(program);
-    command.arg(SUB_COMMAND).env_clear().current_dir("/").kill_on_drop(true);
+    command.arg(job.sub_command).env_clear().current_dir("/").kill_on_drop(true);
     let mut child =
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().map_err(unable)?;
     let (Some(mut stdin), Some(stdout), Some(stderr)) = (child.stdin.take(), child.stdout.take(), child.stderr.take())
@@ -116,7 +168,7 @@ async fn run(program: &Path, bytes: &[u8]) -> Result<Vec<u8>, LoadError> {
         return Err(LoadError::Compile(format!("expected at most {MAX_COMPILED_BYTES} bytes of code, found more")));
     }
     let status = child.wait().await.map_err(unable)?;
-    if status.success() { Ok(output) } else { Err(explain(status, &words)) }
+    if status.success() { Ok(output) } else { Err(job.explain(status, &words)) }
 }
 
 /// Of the file nothing is known.
@@ -124,30 +176,12 @@ pub(super) fn unable(error: io::Error) -> LoadError {
     LoadError::Compiler(Arc::new(error))
 }
 
-fn explain(status: ExitStatus, words: &[u8]) -> LoadError {
-    let words = String::from_utf8_lossy(words);
-    let words = super::host::printable(words.trim());
-    LoadError::Compile(match (status.code(), status.signal()) {
-        (Some(code), _) if code == i32::from(REFUSED) => words.into_owned(),
-        (Some(PANICKED), _) => format!("the compiler panicked: {words}"),
-        (Some(_), _) => return unable(io::Error::other(format!("it says nothing of the file ({status}): {words}"))),
-        (_, Some(signal)) if FROM_OUTSIDE.contains(&signal) => {
-            return unable(io::Error::other(format!("it was ended from outside ({status}); `reload` tries again")));
-        }
-        (_, Some(OUT_OF_TIME)) => format!("the compiler was stopped after {} s of CPU time", COMPILE_CPU.as_secs()),
-        (_, Some(ABORTED)) => {
-            format!("the compiler had no memory left, of {COMPILE_MEMORY} bytes, or gave up: {words}")
-        }
-        _ => format!("the compiler crashed ({status}): {words}"),
-    })
-}
-
-/// What the sub-command does: a component from stdin, what comes of it to stdout. The exit code is for [`explain`].
+/// What the sub-command does: a component from stdin, what comes of it to stdout. The exit code is for [`Job::explain`].
 ///
 /// # Errors
 /// If the bounds cannot be set, or a pipe fails.
 pub fn serve_as_compiler() -> io::Result<u8> {
-    confine()?;
+    COMPILING.confine()?;
     let mut bytes = Vec::new();
     io::stdin().lock().take(MAX_FILE_BYTES as u64 + 1).read_to_end(&mut bytes)?;
     let compiled = gate::check(&bytes).and_then(|()| {
@@ -159,21 +193,6 @@ pub fn serve_as_compiler() -> io::Result<u8> {
         Err(LoadError::Compile(why)) => io::stderr().lock().write_all(why.as_bytes()).map(|()| REFUSED),
         Err(error) => write!(io::stderr().lock(), "{error}").map(|()| REFUSED),
     }
-}
-
-/// Before anything of the file is read.
-fn confine() -> io::Result<()> {
-    let most = |value: u64| Rlimit { current: Some(value), maximum: Some(value) };
-    setrlimit(Resource::As, most(COMPILE_MEMORY))?;
-    // First a signal that says why, then, a second later, one that cannot be ignored.
-    let cpu = COMPILE_CPU.as_secs();
-    setrlimit(Resource::Cpu, Rlimit { current: Some(cpu), maximum: Some(cpu + 1) })?;
-    setrlimit(Resource::Core, most(0))?;
-    setrlimit(Resource::Fsize, most(0))?;
-    setrlimit(Resource::Nofile, most(32))?;
-    // It may be as low already as it gets.
-    let _ = nice(NICENESS);
-    Ok(())
 }
 
 #[cfg(test)]
@@ -189,7 +208,7 @@ mod tests {
         fs::write(&program, format!("#!/bin/sh\necho $$ > {}\nexec /bin/sleep 1000\n", pid.display())).unwrap();
         fs::set_permissions(&program, fs::Permissions::from_mode(0o700)).unwrap();
         let bytes = vec![0; 1 << 20];
-        let error = run_within(Duration::from_secs(1), &program, &bytes).await.unwrap_err();
+        let error = COMPILING.run_within(Duration::from_secs(1), &program, &bytes).await.unwrap_err();
         assert_eq!(error.to_string(), "cannot run the compiler: it was not done after 1 s");
         let process = Path::new("/proc").join(fs::read_to_string(&pid).unwrap().trim()).join("cmdline");
         // Gone, or waiting to be collected: then it has no command line.

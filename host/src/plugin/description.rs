@@ -10,9 +10,12 @@ use super::schema::Schema;
 use super::{Kind, Name};
 use crate::event::EventFilter;
 use serde::de::DeserializeOwned;
+use std::sync::Arc;
 
 /// Most entries of any of its lists.
 const MAX_ENTRIES: usize = 256;
+/// The hint with a handler's schema of its settings.
+const CONFIG_SCHEMA: &str = "config-schema";
 const MAX_VERSION_BYTES: usize = 64;
 const MAX_SUMMARY_BYTES: usize = 500;
 
@@ -37,11 +40,16 @@ pub struct Description {
     pub homepage: Option<String>,
     /// What is odd, but no reason to refuse it.
     pub warnings: Vec<String>,
-    pub(super) params_schema: Option<Schema>,
-    pub(super) config_schema: Option<Schema>,
+    pub(super) params_schema: Option<Arc<Schema>>,
+    pub(super) config_schema: Option<Arc<Schema>>,
 }
 
 impl Description {
+    /// The text of a handler's schema. That there is only one is looked at by [`Description::of_handler`].
+    pub(super) fn config_schema_of(hints: &[(String, String)]) -> Option<&str> {
+        hints.iter().find(|(name, _)| name == CONFIG_SCHEMA).map(|(_, schema)| schema.as_str())
+    }
+
     pub(super) fn of_handler(name: &Name, said: HandlerDescription) -> Result<Self, String> {
         let mut checked = Self::new(Kind::Handler, name, said.name, said.version, said.summary)?;
         bounded("subscriptions", said.subscriptions.len())?;
@@ -79,8 +87,8 @@ impl Description {
     pub(super) fn of_filter(name: &Name, said: FilterDescription) -> Result<Self, String> {
         let mut checked = Self::new(Kind::Filter, name, said.name, said.version, said.summary)?;
         if let Some(schema) = said.params_schema {
-            checked.params_schema =
-                Some(Schema::compile(&schema).map_err(|problem| format!("params-schema: {problem}"))?);
+            let schema = Schema::compile(&schema).map_err(|problem| format!("params-schema: {problem}"))?;
+            checked.params_schema = Some(Arc::new(schema));
         }
         checked.read_hints(said.hints)?;
         Ok(checked)
@@ -122,8 +130,11 @@ impl Description {
             match (name.as_str(), self.kind) {
                 ("isolation", _) => self.isolation = Some(wish(&value).map_err(problem)?),
                 ("order-by", Kind::Handler) => self.order_by = Some(wish(&value).map_err(problem)?),
-                ("config-schema", Kind::Handler) => {
-                    self.config_schema = Some(Schema::compile(&value).map_err(problem)?);
+                (CONFIG_SCHEMA, Kind::Handler) if self.config_schema.is_some() => {
+                    return Err(problem("expected at most one, found another".into()));
+                }
+                (CONFIG_SCHEMA, Kind::Handler) => {
+                    self.config_schema = Some(Arc::new(Schema::compile(&value).map_err(problem)?));
                 }
                 ("homepage", _) => {
                     let url: String = wish(&value).map_err(problem)?;
@@ -227,6 +238,8 @@ mod tests {
         refused(|said| said.emits = vec!["x".into(); 257], "emits: expected at most 256, found 257");
         refused(|said| said.hints.push(("isolation".into(), "\"hard\"".into())), "unknown variant `hard`");
         refused(|said| said.hints.push(("config-schema".into(), "{\"type\":5}".into())), "config-schema");
+        let twice = |said: &mut HandlerDescription| said.hints = vec![("config-schema".into(), "{}".into()); 2];
+        refused(twice, "hints: config-schema: expected at most one");
         refused(|said| said.hints.push(("homepage".into(), "\"javascript:x\"".into())), "homepage: expected a URL");
     }
 }

@@ -72,6 +72,10 @@ pub const YIELD_HOST_BYTES: usize = 64 << 10;
 pub const MAX_OVERDUE: u32 = 1_000;
 /// Calls after which a reused instance makes way for a new one.
 pub const MAX_REUSES: u32 = 10_000;
+/// CPU time of checking one schema in a process of its own. It takes a few milliseconds.
+pub const SCHEMA_CPU: Duration = Duration::from_secs(5);
+/// Wall clock of that, for a machine that is busy.
+pub const SCHEMA_TIME: Duration = Duration::from_secs(60);
 /// Longest JSON Schema, and longest parameters of a filter, in bytes.
 pub const MAX_SCHEMA_BYTES: usize = 64 << 10;
 /// Describe and start code together: Go takes 0.8 M fuel to start, Python 1.5 ms.

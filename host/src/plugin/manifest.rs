@@ -1,6 +1,8 @@
 //! The operator's word on a plugin: the optional file `x.toml` beside `x.wasm`. Plain data; what it means for a call is
 //! decided in [`super::grants`], [`super::limits`] and [`super::version`]. An empty file is the same as none.
 
+mod nesting;
+
 use super::Name;
 use super::limits::{LimitsOverride, MAX_MANIFEST_BYTES};
 use crate::event::{EventFilter, Glob};
@@ -207,6 +209,10 @@ impl Manifest {
             let problem = format!("expected at most {MAX_MANIFEST_BYTES} bytes, found {}", text.len());
             return Err(ManifestError { line: 1, field: "the file".into(), problem });
         }
+        if let Some(line) = nesting::too_deep(text) {
+            let problem = format!("expected at most {} levels of nesting, found more", nesting::MAX_NESTING);
+            return Err(ManifestError { line, field: "the file".into(), problem });
+        }
         let manifest: Self = toml::from_str(text).map_err(|error| {
             let at = error.span().map_or(0, |span| span.start.min(text.len()));
             let line = 1 + text.as_bytes()[..at].iter().filter(|byte| **byte == b'\n').count();
@@ -283,6 +289,14 @@ mod tests {
     use super::*;
     use crate::plugin::Limits;
     use std::time::Duration;
+
+    #[test]
+    fn values_that_nest_thousands_of_levels_are_refused_and_overflow_no_stack() {
+        // Each bracket and each dotted key is within the bounds of the parser.
+        let deep = format!("[config]\nx = {}1{}", format!("{{ {}a = ", "b.".repeat(70)).repeat(70), "}".repeat(70));
+        let error = Manifest::parse(&deep).unwrap_err();
+        assert_eq!(error.to_string(), "line 2: the file: expected at most 100 levels of nesting, found more");
+    }
 
     #[test]
     fn an_empty_file_is_the_default() {

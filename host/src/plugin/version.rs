@@ -115,6 +115,7 @@ impl Version {
         };
         let (mut description, described) = describe(&name, linked.clone(), context.clone()).await?;
         description.asked.capabilities.extend(link::imported(engine, &component));
+        terms::check_config(engine, &description, &manifest).await?;
         let (context, keep, isolation) = terms::apply(&description, &manifest, &limits, &context)?;
         Ok(Arc::new(Self {
             grants: context.grants.clone(),
@@ -300,15 +301,24 @@ impl Version {
 
 async fn describe(name: &Name, linked: Linked, context: Context) -> Result<(Description, Usage), LoadError> {
     let budget = Budget { fuel: context.limits.fuel, deadline: context.limits.deadline };
-    let slow = context.engine.slow().handle().clone();
+    let engine = Arc::clone(&context.engine);
+    let slow = engine.slow().handle().clone();
     // Whatever its start code does, those who are at work do not notice.
     let asking = slow.spawn(async move {
         Instances::new(linked, Arc::new(context), 0).calls().call(Question::Describe, &budget, None).await
     });
     let ended = asking.await.map_err(engine::panicked)?;
     let (name, usage) = (name.clone(), ended.usage);
+    let schema = match &ended.answer {
+        Ok(Answer::Handler(said)) => Description::config_schema_of(&said.hints),
+        Ok(Answer::Filter(said)) => said.params_schema.as_deref(),
+        _ => None,
+    };
+    if let Some(schema) = schema {
+        engine.config().compiler.try_schema(schema).await?;
+    }
     // A schema of many patterns takes a while to compile, and nothing on the way would give the thread back.
-    let checking = tokio::task::spawn_blocking(move || match ended.answer {
+    let checking = slow.spawn_blocking(move || match ended.answer {
         Ok(Answer::Handler(said)) => Ok(Description::of_handler(&name, *said)),
         Ok(Answer::Filter(said)) => Ok(Description::of_filter(&name, *said)),
         Ok(_) => Ok(Err("it answered another question".into())),

@@ -71,7 +71,7 @@ pub(super) async fn run(args: BenchArgs) -> anyhow::Result<ExitCode> {
         let mut manifest = with_config(files.manifest.clone(), &args.config);
         (manifest.isolation, manifest.concurrency) = (Some(isolation), args.concurrency.into());
         let version = files.load(manifest, &[]).await?;
-        let params = params(&version, given.clone())?;
+        let params = params(&version, given.clone()).await?;
         let job = Job { version, events: Arc::clone(&events), params };
         let limit = Limit::of(&args);
         let name = if isolation == Isolation::Fresh { "fresh" } else { "reuse" };

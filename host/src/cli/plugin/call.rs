@@ -45,7 +45,7 @@ pub(super) async fn run(args: CallArgs) -> anyhow::Result<ExitCode> {
     let version = files.load(with_config(files.manifest.clone(), &args.config), &args.kv).await?;
     let event = NewEvent::from_json(&read(&args.event)?)?.admit()?;
     let given = args.params.map(|params| serde_json::from_str(params.get())).transpose()?;
-    let params = params(&version, given)?;
+    let params = params(&version, given).await?;
     if let Some(why) = not_asked(&version, &event)? {
         note(format_args!("warning: the hub would not call it with this event: {why}"));
     }

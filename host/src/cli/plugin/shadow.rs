@@ -160,7 +160,7 @@ impl Pair {
         let side = async |files: &Files, manifest, path: &Path| -> anyhow::Result<Side> {
             let version = files.load(with_config(manifest, &args.config), &args.kv).await;
             let version = version.with_context(|| path.display().to_string())?;
-            let params = params(&version, given.clone())?;
+            let params = params(&version, given.clone()).await?;
             Ok(Side { version, params })
         };
         let active = side(&active, active.manifest.clone(), against).await?;

@@ -195,9 +195,9 @@ pub(super) fn not_asked(version: &Version, event: &Event) -> anyhow::Result<Opti
 }
 
 /// The parameters for a filter, checked; a handler takes none.
-pub(super) fn params(version: &Version, params: Option<Value>) -> anyhow::Result<Params> {
+pub(super) async fn params(version: &Version, params: Option<Value>) -> anyhow::Result<Params> {
     match version.kind() {
-        Kind::Filter => version.check_params(params).map_err(|error| anyhow!("params{error}")),
+        Kind::Filter => version.check_params(params).await.map_err(|error| anyhow!("params{error}")),
         Kind::Handler if params.is_some() => Err(anyhow!("params: expected none, as {} is a handler", version.name())),
         Kind::Handler => Ok(Params::default()),
     }

@@ -44,7 +44,7 @@ pub(super) async fn load(
             return Err(LoadError::Describe("the sidecar names the plugin's own file as its shadow".into()));
         }
         if let Some((_, current)) = instead.filter(|(rejected, _)| hash == Some(*rejected)) {
-            return current.under(manifest, generation);
+            return current.under(manifest, generation).await;
         }
         if let Some(hash) = hash.filter(|_| asked) {
             engine.forget_refusal(hash);

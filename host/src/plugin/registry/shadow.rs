@@ -218,7 +218,7 @@ async fn ask(version: &Version, observed: &Observed) -> Answer {
             let mut said = Transcript::default();
             // Its schema may be another one: what that does not allow has no answer.
             let params = observed.params.as_str().and_then(|text| serde_json::from_str(text).ok());
-            let Ok(params) = version.check_params(params) else { return Answer::not_asked() };
+            let Ok(params) = version.check_params(params).await else { return Answer::not_asked() };
             match version.matches_with(event, &params, Some(&mut said)).await {
                 Ok(verdict) => Answer::verdict(verdict, said.usage),
                 Err(error) => Answer::failed(&error),

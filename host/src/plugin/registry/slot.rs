@@ -118,7 +118,7 @@ impl Slot {
         if let Some(current) = &standing.current {
             let manifest = Manifest { limits_override: limits.clone(), ..current.manifest().clone() };
             self.generation += 1;
-            let limited = current.under(manifest, self.generation)?;
+            let limited = current.under_accepted(manifest, self.generation)?;
             standing.current = Some(limited);
         }
         standing.limits = limits;
@@ -135,7 +135,7 @@ impl Slot {
         } else {
             // Set while it was being loaded.
             let manifest = Manifest { limits_override: standing.limits.clone(), ..version.manifest().clone() };
-            version.under(manifest, version.generation())?
+            version.under_accepted(manifest, version.generation())?
         };
         let same =
             |current: &Arc<Version>| current.hash() == version.hash() && current.manifest() == version.manifest();
@@ -232,9 +232,26 @@ impl Slot {
         Ok(ChangeKind::Disabled)
     }
 
-    /// Brings the file before back, under the sidecar of today. By itself, where that cannot be, it is put in quarantine instead.
-    pub(super) fn roll_back(&mut self, automatic: bool) -> Result<ChangeKind, CommandError> {
-        match self.restore(automatic) {
+    /// Whether the version before takes the sidecar of today. For [`Slot::roll_back`].
+    pub(super) async fn accept_previous(&self) -> Result<(), LoadError> {
+        let versions = {
+            let standing = self.plugin.standing();
+            standing.previous.clone().zip(standing.current.clone())
+        };
+        match versions {
+            Some((previous, current)) => previous.accept(current.manifest()).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Brings the file before back, under the sidecar of today, which it takes or not. By itself, where that cannot be, it is put in
+    /// quarantine instead.
+    pub(super) fn roll_back(
+        &mut self,
+        automatic: bool,
+        accepted: Result<(), LoadError>,
+    ) -> Result<ChangeKind, CommandError> {
+        match self.restore(automatic, accepted) {
             Err(error) if automatic => {
                 tracing::warn!(plugin = %self.plugin.name(), %error, "not rolled back");
                 Ok(self.quarantine())
@@ -243,7 +260,7 @@ impl Slot {
         }
     }
 
-    fn restore(&mut self, automatic: bool) -> Result<ChangeKind, CommandError> {
+    fn restore(&mut self, automatic: bool, accepted: Result<(), LoadError>) -> Result<ChangeKind, CommandError> {
         let mut standing = self.plugin.standing();
         let (Some(previous), Some(current)) = (&standing.previous, &standing.current) else {
             let (name, found) = (self.plugin.name().clone(), "none".into());
@@ -253,7 +270,8 @@ impl Slot {
             previous.clone()
         } else {
             self.generation += 1;
-            previous.under(current.manifest().clone(), self.generation).inspect_err(|error| {
+            let under = |()| previous.under_accepted(current.manifest().clone(), self.generation);
+            accepted.and_then(under).inspect_err(|error| {
                 self.plugin.stats().load_failed(error, Some(previous.sha256()));
             })?
         };

@@ -7,7 +7,7 @@ use crate::plugin::fault::{CallError, Failure, FailureKind};
 use crate::plugin::host::{Transcript, printable};
 use crate::plugin::instance::{Answer, Calls, Ended, Question};
 use crate::plugin::limits::MAX_SCHEMA_BYTES;
-use crate::plugin::schema::SchemaError;
+use crate::plugin::schema::{Schema, SchemaError};
 use crate::plugin::stats::Outcome;
 use serde_json::Value;
 use std::sync::Arc;
@@ -73,16 +73,26 @@ impl Version {
         self.ask(params).await.matches_with(event, transcript).await
     }
 
-    /// Checks parameters for this filter, once for all events.
+    /// Checks parameters for this filter, once for all events, on slow threads.
     ///
     /// # Errors
     /// Where they do not meet the filter's schema.
-    pub fn check_params(&self, params: Option<Value>) -> Result<Params, SchemaError> {
-        let Some(mut params) = params else { return self.check_no_params() };
-        let Some(schema) = &self.description.params_schema else {
-            let expected = "no parameters: this filter takes none".to_owned();
-            return Err(SchemaError { pointer: String::new(), expected, found: params.to_string() });
+    pub async fn check_params(&self, params: Option<Value>) -> Result<Params, SchemaError> {
+        let Some(schema) = self.description.params_schema.clone() else {
+            return params.map_or_else(|| Ok(Params::default()), |params| Err(SchemaError::no_schema(&params)));
         };
+        let checking = move || match params {
+            Some(params) => Params::checked(params, &schema),
+            None => Params::none_checked(&schema),
+        };
+        // Parameters are a client's and the schema a stranger's: whoever works for others does not wait for the two.
+        let checking = self.instances.context().engine.slow().handle().spawn_blocking(checking);
+        checking.await.unwrap_or_else(|error| Err(SchemaError::failed(&error)))
+    }
+}
+
+impl Params {
+    fn checked(mut params: Value, schema: &Schema) -> Result<Self, SchemaError> {
         params.sort_all_objects();
         let text = params.to_string();
         if text.len() > MAX_SCHEMA_BYTES {
@@ -90,14 +100,13 @@ impl Version {
             return Err(SchemaError { pointer: String::new(), expected, found: format!("{} bytes", text.len()) });
         }
         schema.check(&params)?;
-        Ok(Params(Some(text.into())))
+        Ok(Self(Some(text.into())))
     }
 
     /// None are fine where the schema allows an empty object, or null: it is how a schema says that nothing is required.
-    fn check_no_params(&self) -> Result<Params, SchemaError> {
-        let Some(schema) = &self.description.params_schema else { return Ok(Params::default()) };
+    fn none_checked(schema: &Schema) -> Result<Self, SchemaError> {
         schema.check(&Value::Null).or_else(|_| schema.check(&Value::Object(serde_json::Map::new())))?;
-        Ok(Params::default())
+        Ok(Self::default())
     }
 }
 

@@ -22,7 +22,31 @@ impl Version {
     ///
     /// # Errors
     /// If the sidecar asks for more than the hub allows, or its settings do not meet the plugin's schema.
-    pub fn under(&self, manifest: Manifest, generation: u64) -> Result<Arc<Self>, LoadError> {
+    pub async fn under(&self, manifest: Manifest, generation: u64) -> Result<Arc<Self>, LoadError> {
+        self.accept(&manifest).await?;
+        self.under_accepted(manifest, generation)
+    }
+
+    /// Whether the settings of a sidecar meet the plugin's schema. That is looked at on other threads, so it is a step of its own.
+    ///
+    /// # Errors
+    /// If they do not.
+    pub(in crate::plugin) async fn accept(&self, manifest: &Manifest) -> Result<(), LoadError> {
+        if manifest.config == self.manifest.config {
+            return Ok(());
+        }
+        check_config(&self.instances.context().engine, &self.description, manifest).await
+    }
+
+    /// As [`Version::under`], for a sidecar that [`Version::accept`] took, or one with the settings of this version.
+    ///
+    /// # Errors
+    /// If the sidecar asks for more than the hub allows.
+    pub(in crate::plugin) fn under_accepted(
+        &self,
+        manifest: Manifest,
+        generation: u64,
+    ) -> Result<Arc<Self>, LoadError> {
         self.with(manifest, generation, self.instances.context())
     }
 
@@ -117,7 +141,6 @@ pub(super) fn apply(
     limits: &Limits,
     context: &Context,
 ) -> Result<(Context, usize, Isolation), LoadError> {
-    check_config(description, manifest)?;
     let isolation = manifest.isolation.or(description.isolation).unwrap_or_default();
     let keep = if isolation == Isolation::Reuse { manifest.concurrency } else { 0 };
     let grants = Grants::decide(description.asked.clone(), manifest.grants.clone());
@@ -125,10 +148,17 @@ pub(super) fn apply(
     Ok((Context { grants, config, limits, ..context.clone() }, keep, isolation))
 }
 
-fn check_config(description: &Description, manifest: &Manifest) -> Result<(), LoadError> {
-    let Some(schema) = &description.config_schema else { return Ok(()) };
+/// Whether the settings of the sidecar meet the plugin's schema. On slow threads: it may take some milliseconds.
+pub(super) async fn check_config(
+    engine: &Engine,
+    description: &Description,
+    manifest: &Manifest,
+) -> Result<(), LoadError> {
+    let Some(schema) = description.config_schema.clone() else { return Ok(()) };
     let config = manifest.config.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
-    schema.check(&Value::Object(config)).map_err(|error| {
+    let checking = engine.slow().handle().spawn_blocking(move || schema.check(&Value::Object(config)));
+    let checked = checking.await.map_err(|error| LoadError::Describe(format!("its schema cannot be used: {error}")))?;
+    checked.map_err(|error| {
         // The values may be secrets, and this is told to everybody who may read the log: where and which rule, never what.
         let place = if error.pointer.is_empty() { "the whole" } else { &error.pointer };
         let expected = &error.expected;

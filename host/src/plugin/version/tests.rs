@@ -227,7 +227,7 @@ async fn log_lines_and_usage_are_shown() {
     };
     let slow = slow.load().await.unwrap();
     assert!(slow.described().fuel > described.fuel + 1_000, "start code is part of it: {:?}", slow.described());
-    assert_eq!(slow.under(Manifest::default(), 2).unwrap().described(), slow.described());
+    assert_eq!(slow.under(Manifest::default(), 2).await.unwrap().described(), slow.described());
     fault(handle("unreachable").await, FaultCode::Trap, "");
     let counts = version.stats.counts();
     assert_eq!((counts.calls, counts.ok), (1, 1));
@@ -240,18 +240,21 @@ async fn a_filter_answers_and_its_parameters_are_checked() {
     let guest = Guest { params_schema: Some(schema), ..Guest::filter(TRUE) };
     let version = guest.load().await.unwrap();
     assert_eq!(version.kind(), Kind::Filter);
-    let params = version.check_params(Some(serde_json::json!({"z": 1, "tag": "x", "a": {"c": 1, "b": 2}}))).unwrap();
+    let params =
+        version.check_params(Some(serde_json::json!({"z": 1, "tag": "x", "a": {"c": 1, "b": 2}}))).await.unwrap();
     assert_eq!(params.as_str(), Some(r#"{"a":{"b":2,"c":1},"tag":"x","z":1}"#));
     assert!(version.matches(&event(), &params).await.unwrap());
-    let error = version.check_params(Some(serde_json::json!({"tag": 5}))).unwrap_err();
+    let error = version.check_params(Some(serde_json::json!({"tag": 5}))).await.unwrap_err();
     assert_eq!(
         (error.pointer.as_str(), error.expected.as_str(), error.found.as_str()),
         ("/tag", r#""type": "string""#, "5")
     );
-    assert!(version.check_params(None).is_err());
+    assert!(version.check_params(None).await.is_err());
     let free = Guest::filter(OK).load().await.unwrap();
-    let none = free.check_params(None).unwrap();
-    assert!(free.check_params(Some(serde_json::json!({}))).is_err() && !free.matches(&event(), &none).await.unwrap());
+    let none = free.check_params(None).await.unwrap();
+    assert!(
+        free.check_params(Some(serde_json::json!({}))).await.is_err() && !free.matches(&event(), &none).await.unwrap()
+    );
     assert!(free.handle(&event(), 1).await.is_err());
 }
 

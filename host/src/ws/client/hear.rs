@@ -17,7 +17,7 @@ impl Client {
         let answer = match read {
             Err(error) => ToClient::refused(id, protocol::MALFORMED, &error),
             Ok(FromClient::Ping) => ToClient::Pong { id },
-            Ok(FromClient::Subscribe(wanted)) => self.subscribe(id, wanted),
+            Ok(FromClient::Subscribe(wanted)) => self.subscribe(id, wanted).await,
             Ok(FromClient::Unsubscribe) => {
                 self.cursor = None;
                 ToClient::Subscribed { id, next: self.position() }
@@ -45,14 +45,14 @@ impl Client {
         self.answer(&answer);
     }
 
-    fn subscribe(&mut self, id: Id, wanted: Subscribe) -> ToClient {
+    async fn subscribe(&mut self, id: Id, wanted: Subscribe) -> ToClient {
         let Subscribe { filter, plugin, params, from } = wanted;
         let next = self.context.bus.log().head() + 1;
         if let Some(from) = from.filter(|from| *from > next) {
             let detail = format!("seq {from} is ahead of the log, whose next is {next}");
             return ToClient::Error { id, code: "from.ahead", detail };
         }
-        match self.context.questions.resolve(Wanted { filter, plugin, params }) {
+        match self.context.questions.resolve(Wanted { filter, plugin, params }).await {
             Err(error) => ToClient::refused(id, error.code(), &error),
             Ok(question) => {
                 // Where the old question stands: what lies between would otherwise be asked by nobody.

@@ -41,7 +41,7 @@ pub(super) async fn run(files: &Files, case: &Case<'_>) -> anyhow::Result<Checke
     let mut manifest = files.manifest.clone();
     manifest.config.extend(case.config.clone());
     let version = files.load(manifest, &case.kv).await?;
-    let params = params(&version, case.params.clone())?;
+    let params = params(&version, case.params.clone()).await?;
     let (mut calls, mut differences) = (Vec::new(), Vec::new());
     for (index, (event, expected)) in case.events.iter().zip(&case.expect).enumerate() {
         let call = if let Some(why) = not_asked(&version, event)? {

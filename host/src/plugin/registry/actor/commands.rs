@@ -63,7 +63,7 @@ impl Actor {
             Command::Enable { plugin, answer } => self.enable(plugin.name(), answer).await,
             Command::Disable { plugin, answer } => drop(answer.send(self.change(plugin.name(), Slot::disable).await)),
             Command::Rollback { plugin, answer } => {
-                drop(answer.send(self.change(plugin.name(), |slot| slot.roll_back(false)).await));
+                drop(answer.send(self.roll_back(plugin.name(), false).await));
             }
             Command::Promote { plugin, answer } => self.promote(plugin.name(), answer).await,
             Command::Limit { plugin, limits, answer } => {
@@ -71,7 +71,7 @@ impl Actor {
             }
             Command::RollBack { name, generation } => {
                 if self.is_current(&name, generation) {
-                    let _ = self.change(&name, |slot| slot.roll_back(true)).await;
+                    let _ = self.roll_back(&name, true).await;
                 }
             }
             Command::Quarantine { name, generation } => {
@@ -99,6 +99,14 @@ impl Actor {
         let change = change(slot)?;
         self.changed(name, Some(change)).await;
         Ok(())
+    }
+
+    async fn roll_back(&mut self, name: &Name, automatic: bool) -> Result<(), CommandError> {
+        let accepted = match self.slots.get(name) {
+            Some(slot) => slot.accept_previous().await,
+            None => Ok(()),
+        };
+        self.change(name, |slot| slot.roll_back(automatic, accepted)).await
     }
 
     /// Undoes what its faults did to it: a quarantine, and a rollback by itself.

@@ -32,9 +32,9 @@ async fn check(guest: &Guest, limit: &str, code: FaultCode, text: &str) {
     for isolation in ["fresh", "reuse"] {
         let wide = load(guest.wasm(), manifest(isolation, "")).await.unwrap();
         wide.handle(&event(), 1).await.unwrap();
-        let narrow = wide.under(manifest(isolation, limit), 2).unwrap();
+        let narrow = wide.under(manifest(isolation, limit), 2).await.unwrap();
         fault(narrow.handle(&event(), 1).await, code, text);
-        narrow.under(manifest(isolation, ""), 3).unwrap().handle(&event(), 1).await.unwrap();
+        narrow.under(manifest(isolation, ""), 3).await.unwrap().handle(&event(), 1).await.unwrap();
     }
 }
 
@@ -72,7 +72,7 @@ async fn what_a_call_may_use_can_be_limited() {
     let wide = load(many.wasm(), outbox).await.unwrap();
     assert_eq!(wide.handle(&event(), 1).await.unwrap().outbox.len(), 110);
     for limit in ["outbox_events = 1", "outbox_bytes = \"1B\""] {
-        let narrow = wide.under(manifest("fresh", limit), 2).unwrap();
+        let narrow = wide.under(manifest("fresh", limit), 2).await.unwrap();
         fault(narrow.handle(&event(), 1).await, FaultCode::Outbox, "the outbox is full");
     }
 }
@@ -85,7 +85,7 @@ async fn what_a_plugin_keeps_can_be_limited_and_stays() {
     let wide = version.handle(&event(), 1).await.unwrap();
     wide.writes.unwrap().commit().unwrap();
     for limit in ["kv_keys = 0", "kv_bytes = \"9B\""] {
-        let narrow = version.under(manifest("fresh", limit), 2).unwrap();
+        let narrow = version.under(manifest("fresh", limit), 2).await.unwrap();
         assert!(matches!(narrow.handle(&event(), 1).await, Err(CallError::Failure(_))), "{limit}");
         assert_eq!((narrow.namespace().size().keys, narrow.namespace().size().bytes), (1, 10), "{limit}");
     }

@@ -73,7 +73,7 @@ async fn calls_that_were_long_go_to_the_slow_threads() {
     assert!(mixed.threads().is_none());
     mixed.handle(&of_seq(1), 1).await.unwrap();
     assert!(mixed.threads().is_some());
-    let renamed = mixed.under(Manifest::parse("concurrency = 2").unwrap(), 2).unwrap();
+    let renamed = mixed.under(Manifest::parse("concurrency = 2").unwrap(), 2).await.unwrap();
     assert!(renamed.threads().is_some(), "another word of the operator does not make it faster");
 }
 
