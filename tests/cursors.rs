@@ -6,7 +6,7 @@ use busway::{
     journal::{self, JournalConfig, Sync},
     log::view::{Delivery, Predicate, Question, Views},
     log::{Cursor, Log, LogConfig, Seqs, Step},
-    metrics::Metrics,
+    metrics::{Door, Metrics},
 };
 use futures_util::{FutureExt, future::BoxFuture};
 use proptest::prelude::*;
@@ -60,7 +60,7 @@ impl Logs {
                 let event = |number| Arc::new(NewEvent::new("n").data(number).unwrap().admit().unwrap());
                 let first = self.log.head() + 1;
                 let events = (first..first + count).map(event).collect();
-                let seqs = within(self.log.append(events, false).unwrap().seqs()).await.unwrap();
+                let seqs = within(self.log.append(Door::Library, events, false).unwrap().seqs()).await.unwrap();
                 assert_eq!(seqs, Seqs::From(first));
             }
             Act::Read { cursor, steps } => {
@@ -147,7 +147,7 @@ proptest! {
 async fn who_stops_waiting_for_a_filter_and_waits_again_does_not_ask_it_again() {
     let log = Log::in_memory(&LogConfig::default(), Arc::default());
     let events = (0..10).map(|number| Arc::new(NewEvent::new("n").data(number).unwrap().admit().unwrap())).collect();
-    within(log.append(events, false).unwrap().seqs()).await.unwrap();
+    within(log.append(Door::Library, events, false).unwrap().seqs()).await.unwrap();
     let (asked, may_answer) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
     let select = {
         let (asked, may_answer) = (asked.clone(), may_answer.clone());

@@ -264,7 +264,7 @@ async fn metrics_are_prometheus_text_and_agree_with_the_stats() {
         hub.publish("a", json!(null)).await;
     }
     let text = hub.http.get(hub.url("/metrics")).send().await.unwrap().text().await.unwrap();
-    assert!(text.contains("\nbusway_events_accepted_total 5\n"), "{text}");
+    assert!(text.contains("\nbusway_events_accepted_total{door=\"library\"} 5\n"), "{text}");
     for line in text.lines().filter(|line| !line.starts_with('#')) {
         let (name, value) = line.rsplit_once(' ').unwrap();
         assert!(name.starts_with("busway_") && value.parse::<f64>().is_ok(), "{line}");

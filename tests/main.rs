@@ -11,6 +11,7 @@ mod client;
 mod confine;
 mod conformance;
 mod contract;
+mod counters;
 mod cursors;
 mod dead_letters;
 mod dev;

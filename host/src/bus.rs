@@ -16,7 +16,7 @@ pub use subscription::{IntoOutcome, Subscription};
 use crate::{
     event::{Event, EventError, EventFilter, Glob, NewEvent},
     log::{AppendError, Log},
-    metrics::{Counter, Metrics},
+    metrics::{Door, Metrics, Reason},
 };
 use futures_util::future::BoxFuture;
 use request::Replies;
@@ -96,16 +96,16 @@ impl Bus {
     /// # Errors
     /// See [`PublishError`]; it names the first event that was refused.
     pub async fn publish_all(&self, events: Vec<NewEvent>) -> Result<Vec<Receipt>, PublishError> {
-        self.begin_publish(events).await?.receipts().await
+        self.begin_publish(Door::Library, events).await?.receipts().await
     }
 
     /// The first half of [`Bus::publish_all`]: asks the admission filters and puts the events in line. What is begun later
-    /// comes later, whoever waits for it first.
+    /// comes later, whoever waits for it first. They are counted at `door`.
     ///
     /// # Errors
     /// See [`PublishError`]; it names the first event that was refused.
-    pub async fn begin_publish(&self, events: Vec<NewEvent>) -> Result<Publishing, PublishError> {
-        self.take_in(events, NewEvent::admit_from_outside).await
+    pub async fn begin_publish(&self, door: Door, events: Vec<NewEvent>) -> Result<Publishing, PublishError> {
+        self.take_in(door, events, NewEvent::admit_from_outside).await
     }
 
     /// As [`Bus::begin_publish`], for what a client said that is no event, in the hub's own name. It comes from outside all
@@ -113,12 +113,13 @@ impl Bus {
     ///
     /// # Errors
     /// As [`Bus::begin_publish`].
-    pub async fn begin_publish_heard(&self, event: NewEvent) -> Result<Publishing, PublishError> {
-        self.take_in(vec![event.source("busway")], NewEvent::admit).await
+    pub async fn begin_publish_heard(&self, door: Door, event: NewEvent) -> Result<Publishing, PublishError> {
+        self.take_in(door, vec![event.source("busway")], NewEvent::admit).await
     }
 
     async fn take_in(
         &self,
+        door: Door,
         events: Vec<NewEvent>,
         admit: fn(NewEvent) -> Result<Event, EventError>,
     ) -> Result<Publishing, PublishError> {
@@ -126,12 +127,12 @@ impl Bus {
             return Err(PublishError::Empty);
         }
         let identified = events.iter().any(NewEvent::is_identified);
-        let events = self.count(events.len(), self.admit(events, admit).await)?;
+        let events = self.count(door, events.len(), self.admit(events, admit).await)?;
         let ids: Vec<Arc<str>> = events.iter().map(|event| event.metadata.event_id.clone()).collect();
-        let appended = self.shared.log.append(events, identified).map_err(PublishError::from);
-        let submitted = self.count(ids.len(), appended)?;
+        let appended = self.shared.log.append(door, events, identified).map_err(PublishError::from);
+        let submitted = self.count(door, ids.len(), appended)?;
         // Before anybody waits: they will be in the log, though their publisher may be gone by then.
-        self.shared.metrics.events_sent.add(ids.len() as u64);
+        self.shared.metrics.doors[door].sent.add(ids.len() as u64);
         Ok(Publishing { submitted, ids })
     }
 
@@ -140,12 +141,13 @@ impl Bus {
     /// # Errors
     /// See [`PublishError`]; `MustWait` if there are admission filters.
     pub fn try_publish(&self, event: NewEvent) -> Result<(), PublishError> {
+        let door = Door::Library;
         if self.shared.admission.is_some() {
-            return self.count(1, Err(PublishError::MustWait));
+            return self.count(door, 1, Err(PublishError::MustWait));
         }
-        let event = self.count(1, event.admit_from_outside().map_err(PublishError::from))?;
-        self.count(1, self.shared.log.try_append(vec![Arc::new(event)]).map_err(PublishError::from))?;
-        self.shared.metrics.events_sent.inc();
+        let event = self.count(door, 1, event.admit_from_outside().map_err(PublishError::from))?;
+        self.count(door, 1, self.shared.log.try_append(door, vec![Arc::new(event)]).map_err(PublishError::from))?;
+        self.shared.metrics.doors[door].sent.inc();
         Ok(())
     }
 
@@ -161,7 +163,8 @@ impl Bus {
         correlation_id: Option<&str>,
         tags: &[&str],
     ) -> Result<Receipt, PublishError> {
-        let mut event = self.count(1, NewEvent::new(event_type).data(data).map_err(PublishError::from))?;
+        let mut event =
+            self.count(Door::Library, 1, NewEvent::new(event_type).data(data).map_err(PublishError::from))?;
         if let Some(source) = source {
             event = event.source(source);
         }
@@ -200,26 +203,14 @@ impl Bus {
         Ok(admitted)
     }
 
-    /// Counts a refusal, so that accepted and rejected add up to sent (I1, I2).
-    fn count<T>(&self, events: usize, result: Result<T, PublishError>) -> Result<T, PublishError> {
-        if let Err(error) = &result {
-            let metrics = &self.shared.metrics;
-            metrics.events_sent.add(events as u64);
-            let rejected: &Counter = match error {
-                PublishError::Rejected { .. } => &metrics.rejected_admission,
-                PublishError::Append(AppendError::Full) => &metrics.rejected_full,
-                PublishError::Append(AppendError::Stopped) => &metrics.rejected_stopped,
-                _ => &metrics.rejected_invalid,
-            };
-            rejected.add(events as u64);
-        }
-        result
+    /// Counts a refusal, so that accepted, duplicate and rejected add up to sent (I1, I2).
+    fn count<T>(&self, door: Door, events: usize, result: Result<T, PublishError>) -> Result<T, PublishError> {
+        result.inspect_err(|error| self.count_rejected(door, events, error.reason()))
     }
 
     /// Counts events that were refused before they could become [`NewEvent`]s, such as text that is not JSON.
-    pub fn count_unreadable(&self, events: usize) {
-        self.shared.metrics.events_sent.add(events as u64);
-        self.shared.metrics.rejected_invalid.add(events as u64);
+    pub fn count_rejected(&self, door: Door, events: usize, reason: Reason) {
+        self.shared.metrics.doors[door].reject(events as u64, reason);
     }
 
     /// Publishes `event` and waits for the first later event with its correlation id and a type that matches

@@ -29,7 +29,7 @@ pub use message::{Applied, Apply, Seqs, Submitted, Undo};
 use crate::{
     event::Event,
     journal::{Change, Journal, Opened, WriteError},
-    metrics::Metrics,
+    metrics::{Door, Metrics},
 };
 use anyhow::Context;
 use budget::Budget;
@@ -200,8 +200,8 @@ impl Log {
     ///
     /// # Errors
     /// At once, if there is no room or the log has stopped; then none of the events is taken.
-    pub fn try_append(&self, events: Vec<Arc<Event>>) -> Result<(), AppendError> {
-        self.enqueue(Append::of(events))
+    pub fn try_append(&self, door: Door, events: Vec<Arc<Event>>) -> Result<(), AppendError> {
+        self.enqueue(Append::of(Some(door), events))
     }
 
     /// As [`Log::try_append`] for the hub's own events; once they are taken, the log counts what becomes of them.
@@ -209,17 +209,17 @@ impl Log {
     /// # Errors
     /// As [`Log::try_append`].
     pub fn try_append_own(&self, events: Vec<Arc<Event>>) -> Result<(), AppendError> {
-        self.enqueue(Append { own: true, ..Append::of(events) })
+        self.enqueue(Append::of(None, events))
     }
 
     /// Hands events to the sequencer: once this returns, they will be in the log whether or not anybody waits, unless the
-    /// journal fails. `identified`: some have an id that their publisher gave them, so they may have come before.
+    /// journal fails. It is for the caller to count them as sent; from then on the log counts what becomes of them. `identified`: some have an id that their publisher gave them, so they may have come before.
     ///
     /// # Errors
     /// At once, if there is no room or the log has stopped; then none of the events is taken.
-    pub fn append(&self, events: Vec<Arc<Event>>, identified: bool) -> Result<Submitted, AppendError> {
+    pub fn append(&self, door: Door, events: Vec<Arc<Event>>, identified: bool) -> Result<Submitted, AppendError> {
         let (ack, done) = oneshot::channel();
-        self.enqueue(Append { identified, ack: Some(ack), ..Append::of(events) })?;
+        self.enqueue(Append { identified, ack: Some(ack), ..Append::of(Some(door), events) })?;
         Ok(Submitted { done })
     }
 

@@ -4,8 +4,14 @@
 //!
 //! The hub's own counters are one list, [`Metrics`]; modules with labels of their own write through [`Exposition`].
 
+mod doors;
+
+pub use doors::{Door, DoorCounters, DoorStats, Doors, PerDoor, Reason};
+
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Only ever grows.
 #[derive(Debug, Default)]
@@ -52,6 +58,33 @@ impl Gauge {
     pub fn hold(&self) -> Held<'_> {
         self.add(1);
         Held(self)
+    }
+}
+
+/// Counters by a code. The codes are written in the source, so there is a bound to them; one that never came up has no line.
+#[derive(Debug, Default)]
+pub struct Codes(Mutex<BTreeMap<&'static str, u64>>);
+
+impl Codes {
+    /// Adds one.
+    pub fn inc(&self, code: &'static str) {
+        *self.lock().entry(code).or_default() += 1;
+    }
+
+    /// What it stands at for a code.
+    pub fn get(&self, code: &str) -> u64 {
+        self.lock().get(code).copied().unwrap_or_default()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<&'static str, u64>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self, out: &mut Exposition, name: &str, help: &str) {
+        out.family(name, "counter", help);
+        for (code, count) in self.lock().iter() {
+            out.sample(name, &[("code", code)], count);
+        }
     }
 }
 
@@ -202,6 +235,10 @@ macro_rules! metrics {
         #[derive(Debug, Default)]
         pub struct Metrics {
             $(#[doc = $help] pub $field: $kind,)+
+            /// What publishers handed in, door by door.
+            pub doors: Doors,
+            /// Requests that were refused, by the code of the problem.
+            pub problems: Codes,
             /// How long transactions of the journal take, in microseconds.
             pub journal_commit_us: Histogram,
         }
@@ -213,6 +250,8 @@ macro_rules! metrics {
                     out.family($name, &stringify!($kind).to_ascii_lowercase(), $help);
                     out.sample($name, &[], self.$field.get());
                 )+
+                self.doors.write(out);
+                self.problems.write(out, "busway_http_problems_total", "Requests that were refused, by the code of the answer.");
                 let name = "busway_journal_commit_seconds";
                 out.family(name, "summary", "How long transactions of the journal take.");
                 out.summary(name, &[], &self.journal_commit_us, 1e-6);
@@ -222,17 +261,10 @@ macro_rules! metrics {
 }
 
 metrics! {
-    events_sent: Counter, "busway_events_sent_total", "Events that publishers handed in: accepted and rejected together.";
-    events_accepted: Counter, "busway_events_accepted_total", "Events that got a seq, those of publishers and those of the hub and its plugins.";
-    rejected_invalid: Counter, "busway_events_rejected_invalid_total", "Events refused because a field is out of bounds.";
-    rejected_full: Counter, "busway_events_rejected_full_total", "Events refused because the ingress queue was full.";
-    rejected_admission: Counter, "busway_events_rejected_admission_total", "Events refused by an admission filter.";
-    rejected_stopped: Counter, "busway_events_rejected_stopped_total", "Events refused because the hub was stopping.";
-    rejected_journal: Counter, "busway_events_rejected_journal_total", "Events refused because the journal could not be written.";
-    events_duplicate: Counter, "busway_events_duplicate_total", "Events that had been published before and were not stored again.";
+    events_logged: Counter, "busway_events_logged_total", "Events that got a seq: those of publishers, those of the hub and those that plugins emitted.";
     dedup_forgotten: Counter, "busway_dedup_forgotten_total", "Identities of events forgotten before the dedup window was over, because there were too many.";
     events_internal: Counter, "busway_events_internal_total", "Events that the hub itself published (ws.*, plugin.*, system.*).";
-    internal_dropped: Counter, "busway_events_internal_dropped_total", "Events of the hub itself that found the ingress queue full.";
+    internal_dropped: Counter, "busway_events_internal_dropped_total", "Events of the hub itself that were not stored: the ingress queue was full, the hub was stopping, or the journal could not be written.";
     events_emitted: Counter, "busway_events_emitted_total", "Events that plugins emitted, committed with their call.";
     commits: Counter, "busway_commits_total", "Handler calls whose effects were committed.";
     commit_conflicts: Counter, "busway_commit_conflicts_total", "Commits refused because another call had changed what they read; the call ran again.";
@@ -248,7 +280,8 @@ metrics! {
     cursor_gaps: Counter, "busway_cursor_gaps_total", "Times a cursor fell behind what the log still holds.";
     cursor_missed: Counter, "busway_cursor_missed_total", "Events that cursors missed in those gaps.";
     subscribers: Gauge, "busway_subscribers", "Native subscribers.";
-    events_processed: Counter, "busway_handler_events_total", "Events that native handlers and plugin handlers finished.";
+    events_processed: Counter, "busway_handler_events_total", "Events that a native handler or a plugin handler is done with, dead letters included: one for each handler.";
+    handler_calls: Counter, "busway_handler_calls_total", "Calls of native handlers and plugin handlers that ended; an event that is tried again has several.";
     handler_errors: Counter, "busway_handler_errors_total", "Calls of native handlers and plugin handlers that failed, panics and faults included.";
     handler_retries: Counter, "busway_handler_retries_total", "Calls of plugin handlers that failed and are tried again.";
     dead_letters: Counter, "busway_dead_letters_total", "Events that a plugin handler could not handle.";
@@ -261,17 +294,24 @@ metrics! {
     view_filter_errors: Counter, "busway_view_filter_errors_total", "Events for which the WASM filter of a view failed.";
     websocket_connections: Gauge, "busway_websocket_connections", "Open WebSocket connections.";
     websocket_accepted: Counter, "busway_websocket_accepted_total", "WebSocket connections accepted.";
-    websocket_refused: Counter, "busway_websocket_refused_total", "WebSocket connections refused at the limit.";
+    websocket_refused: Counter, "busway_websocket_refused_total", "WebSocket connections refused at their limit.";
     websocket_deliveries: Counter, "busway_websocket_deliveries_total", "Events written to WebSocket clients.";
     websocket_bytes: Counter, "busway_websocket_bytes_total", "Bytes written to WebSocket clients.";
-    websocket_lagged: Counter, "busway_websocket_lagged_total", "Times a client was told of a gap.";
+    websocket_lagged: Counter, "busway_websocket_lagged_total", "Times a WebSocket client was told of a gap.";
     websocket_slow: Counter, "busway_websocket_slow_total", "Clients closed because they did not read.";
     websocket_dead: Counter, "busway_websocket_dead_total", "Clients dropped because no pong came.";
     websocket_violations: Counter, "busway_websocket_violations_total", "Clients closed because they broke the protocol.";
     websocket_messages: Counter, "busway_websocket_messages_total", "Messages received from clients.";
+    websocket_errors: Counter, "busway_websocket_errors_total", "Messages of clients that were answered with an error.";
+    sse_lagged: Counter, "busway_sse_lagged_total", "Times a client of server-sent events was told of a gap.";
+    call_records_missed: Counter, "busway_call_records_missed_total", "Calls that those who watch a plugin's calls were not told of, because they read too slowly.";
     sse_connections: Gauge, "busway_sse_connections", "Open server-sent-event streams.";
     http_connections: Gauge, "busway_http_connections", "Open HTTP connections, WebSocket ones included.";
-    http_refused: Counter, "busway_http_refused_total", "Connections refused at the limit.";
+    http_refused: Counter, "busway_http_refused_total", "Connections refused at their limit.";
+    http_silent: Counter, "busway_http_silent_total", "Connections closed because no whole request head came in time; idle ones are among them.";
+    http_slow: Counter, "busway_http_slow_total", "Connections cut because their client did not read, those of server-sent events among them.";
+    http_broken: Counter, "busway_http_broken_total", "Connections that ended early for any other reason.";
+    http_accept_errors: Counter, "busway_http_accept_errors_total", "Times the system did not give the hub a connection that waited.";
     http_body_bytes: Gauge, "busway_http_body_bytes", "Bytes that the bodies of requests under way use.";
     http_bodies_refused: Counter, "busway_http_bodies_refused_total", "Requests refused because bodies of other requests used the memory for them.";
 }

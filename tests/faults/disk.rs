@@ -34,7 +34,14 @@ async fn a_full_disk_is_said_and_reading_goes_on() {
     // What is there can be had in every way.
     assert_eq!(program.events().await.iter().filter(|event| event["type"] == "n").count(), 5);
     let metrics = program.get("/metrics").await;
-    assert!(metrics.0 == 200 && metrics.1.as_str().unwrap().contains("\nbusway_events_rejected_journal_total "));
+    assert!(
+        metrics.0 == 200
+            && metrics
+                .1
+                .as_str()
+                .unwrap()
+                .contains("\nbusway_events_rejected_total{door=\"http\",reason=\"journal\"} ")
+    );
     let mut seen = 0;
     while seen < 5 {
         let text = within(socket.next()).await.unwrap().unwrap().into_text().unwrap();

@@ -3,6 +3,7 @@
 use crate::{
     event::EventError,
     log::{AppendError, Seqs, Submitted},
+    metrics::Reason,
 };
 use serde::Serialize;
 use std::sync::Arc;
@@ -96,6 +97,19 @@ impl PublishError {
             Self::Append(AppendError::Stopped) => "publish.stopped",
             Self::Append(AppendError::Journal(error)) => error.code(),
             Self::MustWait => "publish.must-wait",
+        }
+    }
+
+    /// The label `reason` of the events that were refused with it. [`PublishError::Empty`] refuses none.
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::Empty | Self::Invalid { .. } => Reason::Invalid,
+            // Nobody could be asked.
+            Self::Rejected { .. } | Self::MustWait => Reason::Admission,
+            Self::Append(AppendError::Full) => Reason::Full,
+            Self::Append(AppendError::TooLarge { .. }) => Reason::TooLarge,
+            Self::Append(AppendError::Stopped) => Reason::Stopped,
+            Self::Append(AppendError::Journal(_)) => Reason::Journal,
         }
     }
 }

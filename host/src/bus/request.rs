@@ -7,6 +7,7 @@ use super::{Bus, PublishError, Publishing, Receipt};
 use crate::{
     event::{Event, Glob, NewEvent},
     log::{AppendError, Cursor, Step},
+    metrics::{Door, Reason},
 };
 use serde::{Deserialize, Serialize};
 use std::{
@@ -45,19 +46,20 @@ impl Ask {
     ///
     /// # Errors
     /// See [`RequestError`].
-    pub async fn answer(self, bus: &Bus) -> Result<Reply, RequestError> {
-        self.publish(bus).await?.reply().await
+    pub async fn answer(self, bus: &Bus, door: Door) -> Result<Reply, RequestError> {
+        self.publish(bus, door).await?.reply().await
     }
 
     /// The first half of [`Ask::answer`].
     ///
     /// # Errors
     /// See [`RequestError`].
-    pub async fn publish(self, bus: &Bus) -> Result<Asked, RequestError> {
+    pub async fn publish(self, bus: &Bus, door: Door) -> Result<Asked, RequestError> {
         if !(1..=MAX_TIMEOUT_MS).contains(&self.timeout_ms) {
+            bus.count_rejected(door, 1, Reason::Invalid);
             return Err(RequestError::TimeoutMs(self.timeout_ms));
         }
-        publish(bus, self.event, &self.reply_type, Duration::from_millis(self.timeout_ms)).await
+        publish(bus, door, self.event, &self.reply_type, Duration::from_millis(self.timeout_ms)).await
     }
 }
 
@@ -194,17 +196,23 @@ pub(super) async fn request(
     reply_type: &Glob,
     patience: Duration,
 ) -> Result<Reply, RequestError> {
-    publish(bus, event, reply_type, patience).await?.reply().await
+    publish(bus, Door::Library, event, reply_type, patience).await?.reply().await
 }
 
-async fn publish(bus: &Bus, mut event: NewEvent, reply_type: &Glob, patience: Duration) -> Result<Asked, RequestError> {
+async fn publish(
+    bus: &Bus,
+    door: Door,
+    mut event: NewEvent,
+    reply_type: &Glob,
+    patience: Duration,
+) -> Result<Asked, RequestError> {
     let correlation_id = event.correlation().cloned().unwrap_or_else(|| Uuid::now_v7().to_string().into());
     event = event.correlation_id(correlation_id.clone());
     bus.metrics().requests.inc();
     // Before publishing, so that no reply can come too early to be seen.
     let waiting = bus.shared.replies.register(&correlation_id, reply_type);
     let until = Instant::now() + patience;
-    let publishing = bus.begin_publish(vec![event]).await?;
+    let publishing = bus.begin_publish(door, vec![event]).await?;
     Ok(Asked { bus: bus.clone(), waiting, publishing, reply_type: reply_type.clone(), until, patience })
 }
 

@@ -1,15 +1,19 @@
 //! The numbers that the bus shows, with the names that its predecessor gave them and ours.
 
 use super::Bus;
+use crate::metrics::{DoorStats, Reason};
 use serde::Serialize;
+use std::collections::BTreeMap;
 
 /// A snapshot of the bus.
 #[derive(Debug, Clone, Serialize)]
 pub struct Stats {
-    /// Events in the log since the start.
+    /// Events that got a seq since the start: those of publishers, of plugins and of the hub.
     pub events_published: u64,
-    /// Calls of handlers, native and plugins', that finished.
+    /// Events that a handler, native or a plugin, is done with, dead letters included: one for each handler.
     pub events_processed: u64,
+    /// Calls of handlers that ended; an event that is tried again has several.
+    pub handler_calls: u64,
     /// Calls that failed, panics and faults included.
     pub handler_errors: u64,
     /// Handlers at work now.
@@ -30,6 +34,8 @@ pub struct Stats {
     pub events_rejected: Rejected,
     /// Events of publishers that had come before and were not stored again.
     pub events_duplicate: u64,
+    /// Of each door, what publishers handed in there and what became of it.
+    pub doors: BTreeMap<&'static str, DoorStats>,
     /// Events that plugins emitted.
     pub events_emitted: u64,
     /// Events of the hub itself.
@@ -42,12 +48,18 @@ pub struct Stats {
     pub events_missed: u64,
 }
 
-/// Refused events by reason.
+/// Refused events by reason, all doors together. See [`Reason`].
 #[derive(Debug, Clone, Serialize)]
 pub struct Rejected {
-    /// A field was out of bounds.
+    /// They were no events, or a field was out of bounds.
     pub invalid: u64,
-    /// The ingress queue was full.
+    /// A body, or all that was handed in at once, was over a limit.
+    pub too_large: u64,
+    /// A body was of another media type or encoding.
+    pub unsupported: u64,
+    /// A body was not there in time.
+    pub timeout: u64,
+    /// There was no room at the time.
     pub full: u64,
     /// An admission filter said no.
     pub admission: u64,
@@ -61,8 +73,9 @@ impl Stats {
     pub(super) fn of(bus: &Bus) -> Self {
         let (log, metrics) = (bus.log(), bus.metrics());
         Self {
-            events_published: metrics.events_accepted.get(),
+            events_published: metrics.events_logged.get(),
             events_processed: metrics.events_processed.get(),
+            handler_calls: metrics.handler_calls.get(),
             handler_errors: metrics.handler_errors.get(),
             active_handlers: metrics.active_handlers.get(),
             websocket_connections: metrics.websocket_connections.get(),
@@ -70,15 +83,19 @@ impl Stats {
             epoch: log.epoch().to_string(),
             head: log.head(),
             oldest: log.oldest(),
-            events_sent: metrics.events_sent.get(),
+            events_sent: metrics.doors.sent(),
             events_rejected: Rejected {
-                invalid: metrics.rejected_invalid.get(),
-                full: metrics.rejected_full.get(),
-                admission: metrics.rejected_admission.get(),
-                stopped: metrics.rejected_stopped.get(),
-                journal: metrics.rejected_journal.get(),
+                invalid: metrics.doors.rejected(Reason::Invalid),
+                too_large: metrics.doors.rejected(Reason::TooLarge),
+                unsupported: metrics.doors.rejected(Reason::Unsupported),
+                timeout: metrics.doors.rejected(Reason::Timeout),
+                full: metrics.doors.rejected(Reason::Full),
+                admission: metrics.doors.rejected(Reason::Admission),
+                stopped: metrics.doors.rejected(Reason::Stopped),
+                journal: metrics.doors.rejected(Reason::Journal),
             },
-            events_duplicate: metrics.events_duplicate.get(),
+            events_duplicate: metrics.doors.duplicate(),
+            doors: metrics.doors.stats(),
             events_emitted: metrics.events_emitted.get(),
             events_internal: metrics.events_internal.get(),
             subscribers: metrics.subscribers.get(),

@@ -175,6 +175,7 @@ async fn call(bus: &Bus, handler: &mut impl Handler, event: &Arc<Event>) -> bool
         Err(panic) => Err(panic),
     };
     metrics.events_processed.inc();
+    metrics.handler_calls.inc();
     match outcome {
         Ok(Ok(())) => {}
         Ok(Err(error)) => {

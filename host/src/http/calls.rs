@@ -6,9 +6,12 @@ use super::{
     problem::Problem,
     stream::{Source, respond},
 };
-use crate::plugin::{
-    feed::{Next, Watch},
-    registry::CommandError,
+use crate::{
+    metrics::Metrics,
+    plugin::{
+        feed::{Next, Watch},
+        registry::CommandError,
+    },
 };
 use axum::{body::Bytes, extract::State, response::Response};
 use std::sync::Arc;
@@ -20,13 +23,15 @@ pub(super) async fn follow(
     Segment(name): Segment,
 ) -> Result<Response, Problem> {
     let plugin = app.plugins.get(&name).ok_or(CommandError::Unknown(name))?;
-    Ok(respond(&app, Calls { watch: plugin.feed().watch(), drained: app.drained.clone() }))
+    let (drained, metrics) = (app.drained.clone(), app.bus.metrics().clone());
+    Ok(respond(&app, Calls { watch: plugin.feed().watch(), drained, metrics }))
 }
 
 struct Calls {
     watch: Watch,
     /// Cancelled once there are no more calls.
     drained: CancellationToken,
+    metrics: Arc<Metrics>,
 }
 
 impl Source for Calls {
@@ -42,7 +47,10 @@ impl Source for Calls {
                 // Only a shadow wants to know of what the active version was not asked.
                 Next::Call(call) if call.version.is_none() => continue,
                 Next::Call(call) => Bytes::from(format!("event: call\ndata: {}\n\n", call.to_json())),
-                Next::Missed(missed) => Bytes::from(format!("event: lagged\ndata: {{\"missed\":{missed}}}\n\n")),
+                Next::Missed(missed) => {
+                    self.metrics.call_records_missed.add(missed);
+                    Bytes::from(format!("event: lagged\ndata: {{\"missed\":{missed}}}\n\n"))
+                }
             });
         }
     }

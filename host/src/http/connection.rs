@@ -8,6 +8,7 @@ use super::{
     problem::Problem,
     server::Place,
 };
+use crate::metrics::Metrics;
 use axum::{
     body::{Body, Bytes, HttpBody},
     http::{HeaderValue, Request, Response, StatusCode, header},
@@ -42,7 +43,8 @@ pub(super) async fn serve(
     closing: CancellationToken,
 ) {
     let progress = Arc::new(Progress::default());
-    let (stream, mut returned) = Patient::new(stream, limits, progress.clone());
+    let metrics = front.metrics().clone();
+    let (stream, mut returned) = Patient::new(stream, limits, progress.clone(), metrics.clone());
     let ended = {
         let answering = (front, place.clone(), progress.clone());
         let service = service_fn(move |request| {
@@ -60,16 +62,27 @@ pub(super) async fn serve(
         }
     };
     let is_malformed = ended.as_ref().is_err_and(hyper::Error::is_parse);
+    // Not there where the connection was upgraded.
+    let Ok(Returned { stream, refusal, is_cut }) = returned.try_recv() else { return };
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection ended early");
+        match () {
+            () if is_malformed => metrics.problems.inc(malformed(&error)),
+            // Counted where it was decided.
+            () if is_cut || refusal.is_some() => {}
+            () => metrics.http_broken.inc(),
+        }
     }
-    // Not there where the connection was upgraded.
-    let Ok(Returned { stream, refusal }) = returned.try_recv() else { return };
-    let last_words = refusal.map(|refusal| raw(&problem(refusal, &limits))).unwrap_or_default();
+    let last_words = refusal.map(|refusal| raw(&metrics, &problem(refusal, &limits))).unwrap_or_default();
     if refusal.is_some() || is_malformed || progress.left_body_unread() {
         linger::close(stream, &last_words).await;
     }
     drop(place);
+}
+
+/// What a head is counted under that hyper answered by itself, with 400, 414 or 431 and no body.
+fn malformed(error: &hyper::Error) -> &'static str {
+    if error.is_parse_too_large() { "head.too-large" } else { "head.malformed" }
 }
 
 fn problem(refusal: Refusal, limits: &TimeLimits) -> Problem {
@@ -83,8 +96,9 @@ fn problem(refusal: Refusal, limits: &TimeLimits) -> Problem {
     }
 }
 
-/// `problem` as a whole answer, after which the connection ends.
-pub(super) fn raw(problem: &Problem) -> Vec<u8> {
+/// `problem` as a whole answer, after which the connection ends. It is counted by its code, as what [`Front`] answers is.
+pub(super) fn raw(metrics: &Metrics, problem: &Problem) -> Vec<u8> {
+    metrics.problems.inc(problem.code);
     let (status, body) = (problem.status(), serde_json::to_vec(problem).unwrap_or_default());
     let retry_after = problem.seconds_to_retry().map(|seconds| format!("retry-after: {seconds}\r\n"));
     let head = format!(

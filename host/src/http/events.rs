@@ -1,15 +1,16 @@
 //! `/v1/events`: publish, and read what is still there.
 
 use super::{
-    App, body,
-    extract::NoQuery,
+    App,
+    body::{self, RequestBody},
     problem::Problem,
     query::{FILTER, Query},
 };
 use crate::{
     bus::Receipt,
-    event::{Event, EventError, NewEvent},
+    event::{Event, NewEvent},
     log::{Gap, Step},
+    metrics::Door,
 };
 use axum::{
     Json,
@@ -25,31 +26,48 @@ pub(super) struct Published {
     events: Vec<Receipt>,
 }
 
-pub(super) async fn publish(
-    State(app): State<Arc<App>>,
-    _: NoQuery,
-    request: Request<Body>,
-) -> Result<Json<Published>, Problem> {
-    let body = body::read(&app, request).await?;
-    let events = read_events(&body).inspect_err(|_| app.bus.count_unreadable(1))?;
-    Ok(Json(Published { events: app.bus.publish_all(events).await? }))
+pub(super) async fn publish(State(app): State<Arc<App>>, request: Request<Body>) -> Result<Json<Published>, Problem> {
+    let body = read_body(&app, request).await?;
+    let events = read_events(&body).map_err(|(events, problem)| refused(&app, events, problem))?;
+    let publishing = app.bus.begin_publish(Door::Http, events).await?;
+    Ok(Json(Published { events: publishing.receipts().await? }))
+}
+
+/// The body of a request that publishes and has no query parameters. A refusal counts as one rejected event: how many there
+/// were to be is not known.
+///
+/// # Errors
+/// `query.unknown`, and those of [`body::read`].
+pub(super) async fn read_body(app: &App, request: Request<Body>) -> Result<RequestBody, Problem> {
+    // Not the extractor `NoQuery`: what it refuses would not be counted.
+    let body = match Query::parse(request.uri().query(), &[]) {
+        Ok(_) => body::read(app, request).await,
+        Err(problem) => Err(problem),
+    };
+    body.map_err(|problem| refused(app, 1, problem))
+}
+
+/// Counts events that were refused before they reached the bus.
+pub(super) fn refused(app: &App, events: usize, problem: Problem) -> Problem {
+    app.bus.count_rejected(Door::Http, events, problem.reason());
+    problem
 }
 
 /// One event or an array of them. An array is read as a whole; only where that fails is each event read for itself, to say
-/// which one it is.
-fn read_events(body: &[u8]) -> Result<Vec<NewEvent>, Problem> {
-    let text = std::str::from_utf8(body)
-        .map_err(|error| Problem::field("body.json", "body", "JSON in UTF-8", error.to_string()))?;
+/// which one it is. The error says of how many events it is an error, as far as that can be told.
+fn read_events(body: &[u8]) -> Result<Vec<NewEvent>, (usize, Problem)> {
+    let unreadable = |expected: &str, found: String| (1, Problem::field("body.json", "body", expected, found));
+    let text = std::str::from_utf8(body).map_err(|error| unreadable("JSON in UTF-8", error.to_string()))?;
     if !text.trim_start().starts_with('[') {
-        return Ok(vec![NewEvent::from_json(text)?]);
+        return Ok(vec![NewEvent::from_json(text).map_err(|error| (1, error.into()))?]);
     }
     if let Ok(events) = serde_json::from_str(text) {
         return Ok(events);
     }
-    let parts: Vec<&RawValue> = serde_json::from_str(text)
-        .map_err(|error| Problem::field("body.json", "body", "an event or an array of events", error.to_string()))?;
+    let parts: Vec<&RawValue> =
+        serde_json::from_str(text).map_err(|error| unreadable("an event or an array of events", error.to_string()))?;
     let read = |(index, part): (usize, &&RawValue)| {
-        NewEvent::from_json(part.get()).map_err(|error: EventError| Problem::from(error).at(index))
+        NewEvent::from_json(part.get()).map_err(|error| (parts.len(), Problem::from(error).at(index)))
     };
     parts.iter().enumerate().map(read).collect()
 }

@@ -1,7 +1,11 @@
 //! What every request passes before it gets to a route: the rules of HTTP ([`message`]), whom the hub talks to ([`origin`]), and
 //! `OPTIONS`, which any route answers with its methods.
 
-use super::{HttpConfig, message, origin, problem::Problem};
+use super::{
+    HttpConfig, message, origin,
+    problem::{self, Problem},
+};
+use crate::metrics::Metrics;
 use axum::{
     Router,
     body::Body,
@@ -9,24 +13,37 @@ use axum::{
     http::{HeaderMap, HeaderValue, Method, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use std::sync::Arc;
 use tower_service::Service;
 
 /// See the module's head.
 pub(super) struct Front {
     router: Router,
     config: HttpConfig,
+    metrics: Arc<Metrics>,
 }
 
 impl Front {
-    pub(super) fn new(router: Router, config: HttpConfig) -> Self {
-        Self { router, config }
+    pub(super) fn new(router: Router, config: HttpConfig, metrics: Arc<Metrics>) -> Self {
+        Self { router, config, metrics }
     }
 
     pub(super) fn max_connections(&self) -> usize {
         self.config.max_connections
     }
 
+    pub(super) fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    /// Answers a request, and counts the answer if it is a problem.
     pub(super) async fn answer(&self, request: Request<Body>) -> Response {
+        let response = self.respond(request).await;
+        problem::count(&self.metrics, &response);
+        response
+    }
+
+    async fn respond(&self, request: Request<Body>) -> Response {
         let foreign = match self.check(&request) {
             Ok(foreign) => foreign,
             Err(problem) => return problem.into_response(),

@@ -2,6 +2,7 @@
 //! arrive, and one whose client does not read. It notices a client that leaves while its request is being answered. It knows
 //! what the connection is doing from [`Progress`], and nothing of HTTP but where a request line ends.
 
+use crate::metrics::{Counter, Metrics};
 use std::{
     io::{self, ErrorKind, IoSlice},
     pin::Pin,
@@ -88,6 +89,8 @@ pub(super) enum Refusal {
 pub(super) struct Returned {
     pub(super) stream: TcpStream,
     pub(super) refusal: Option<Refusal>,
+    /// A time limit ended it, which has been counted.
+    pub(super) is_cut: bool,
 }
 
 /// See the module's head. When it is dropped, it returns its socket to whoever has the receiver.
@@ -96,6 +99,8 @@ pub(super) struct Patient {
     returned: Option<oneshot::Sender<Returned>>,
     progress: Arc<Progress>,
     limits: TimeLimits,
+    metrics: Arc<Metrics>,
+    is_cut: bool,
     /// The phase that was seen last, and since when.
     phase: (Phase, Instant),
     line: RequestLine,
@@ -112,6 +117,7 @@ impl Patient {
         stream: TcpStream,
         limits: TimeLimits,
         progress: Arc<Progress>,
+        metrics: Arc<Metrics>,
     ) -> (Self, oneshot::Receiver<Returned>) {
         let (returned, receiver) = oneshot::channel();
         let patient = Self {
@@ -119,6 +125,8 @@ impl Patient {
             returned: Some(returned),
             progress,
             limits,
+            metrics,
+            is_cut: false,
             phase: (Phase::Head, Instant::now()),
             line: RequestLine::default(),
             refusal: None,
@@ -147,7 +155,15 @@ impl Patient {
         let until = Instant::now() + self.limits.write;
         let alarm = self.write_alarm.get_or_insert_with(|| Box::pin(sleep_until(until)));
         ready!(alarm.as_mut().poll(context));
+        self.cut(|metrics| &metrics.http_slow);
         Poll::Ready(Err(io::Error::new(ErrorKind::TimedOut, "the client does not read")))
+    }
+
+    /// Counts that a time limit ends the connection. Once: hyper may read or write again before it gives the socket up.
+    fn cut(&mut self, counter: fn(&Metrics) -> &Counter) {
+        if !std::mem::replace(&mut self.is_cut, true) {
+            counter(&self.metrics).inc();
+        }
     }
 
     /// The phase and its beginning.
@@ -182,6 +198,7 @@ impl Patient {
             Phase::Answer | Phase::Stream => return Poll::Pending,
         };
         ready!(self.read_alarm.poll_reached(context, since + limit));
+        self.cut(|metrics| &metrics.http_silent);
         if phase == Phase::Idle || !self.line.has_begun() {
             return Poll::Ready(Ok(()));
         }
@@ -214,7 +231,7 @@ impl Patient {
 impl Drop for Patient {
     fn drop(&mut self) {
         if let (Some(stream), Some(returned)) = (self.stream.take(), self.returned.take()) {
-            let _ = returned.send(Returned { stream, refusal: self.refusal });
+            let _ = returned.send(Returned { stream, refusal: self.refusal, is_cut: self.is_cut });
         }
     }
 }

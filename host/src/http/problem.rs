@@ -5,6 +5,7 @@ use crate::{
     event::EventError,
     journal::WriteError,
     log::{AppendError, CommitError},
+    metrics::{Metrics, Reason},
     plugin::{LimitError, registry::CommandError},
     question::QuestionError,
 };
@@ -101,6 +102,17 @@ impl Problem {
         self.retry_after
     }
 
+    /// The label `reason` of events that were refused with it before they reached the bus.
+    pub fn reason(&self) -> Reason {
+        match self.status {
+            408 => Reason::Timeout,
+            413 => Reason::TooLarge,
+            415 => Reason::Unsupported,
+            429 | 503 => Reason::Full,
+            _ => Reason::Invalid,
+        }
+    }
+
     /// Its HTTP status.
     pub fn status(&self) -> StatusCode {
         StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
@@ -118,7 +130,19 @@ impl IntoResponse for Problem {
         if let Some((name, value)) = self.header {
             response.headers_mut().insert(name, value);
         }
+        response.extensions_mut().insert(Code(self.code));
         response
+    }
+}
+
+/// The code of a response that is a problem.
+#[derive(Clone, Copy)]
+struct Code(&'static str);
+
+/// Counts `response` by its code if it is a problem, whoever made it.
+pub(super) fn count(metrics: &Metrics, response: &Response) {
+    if let Some(Code(code)) = response.extensions().get() {
+        metrics.problems.inc(code);
     }
 }
 

@@ -73,11 +73,12 @@ pub async fn serve(
     let mut http = http1::Builder::new();
     // The time limits of reading, and whether a client has gone, are the socket's business: see `patience`.
     http.header_read_timeout(None::<Duration>).half_close(true).max_buf_size(MAX_HEAD_BYTES);
-    let front = Arc::new(Front::new(router, config));
+    let front = Arc::new(Front::new(router, config, metrics.clone()));
     while let Some(accepted) = closing.run_until_cancelled(listener.accept()).await {
         let stream = match accepted {
             Ok((stream, _)) => stream,
             Err(error) => {
+                metrics.http_accept_errors.inc();
                 tracing::warn!(%error, "a connection could not be accepted");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
@@ -85,7 +86,7 @@ pub async fn serve(
         };
         let Ok(permit) = places.clone().try_acquire_owned() else {
             metrics.http_refused.inc();
-            refuse(stream, front.max_connections(), &refused_open, &tasks);
+            refuse(stream, &front, &refused_open, &tasks);
             continue;
         };
         metrics.http_connections.add(1);
@@ -97,9 +98,10 @@ pub async fn serve(
 }
 
 /// Tells the client that there are too many, and hangs up.
-fn refuse(stream: TcpStream, max_connections: usize, open: &Arc<Semaphore>, tasks: &TaskTracker) {
-    let detail = format!("the hub has its {max_connections} connections");
-    let answer = connection::raw(&Problem::new(503, "connections.full", detail).retry_after("5"));
+fn refuse(stream: TcpStream, front: &Front, open: &Arc<Semaphore>, tasks: &TaskTracker) {
+    let detail = format!("the hub has its {} connections", front.max_connections());
+    let problem = Problem::new(503, "connections.full", detail).retry_after("5");
+    let answer = connection::raw(front.metrics(), &problem);
     match open.clone().try_acquire_owned() {
         Ok(permit) => {
             tasks.spawn(async move {

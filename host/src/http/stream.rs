@@ -47,7 +47,8 @@ pub(super) async fn follow(
         question => question?,
     };
     let cursor = app.views.follow(question, opening.from);
-    Ok(respond(&app, Events { cursor, epoch: app.bus.log().epoch().to_string(), refused: opening.refused }))
+    let (epoch, metrics) = (app.bus.log().epoch().to_string(), app.bus.metrics().clone());
+    Ok(respond(&app, Events { cursor, epoch, refused: opening.refused, metrics }))
 }
 
 /// The query parameters in which clients that cannot set a header send the last id that they have seen.
@@ -184,6 +185,7 @@ struct Events {
     cursor: ViewCursor,
     epoch: String,
     refused: Option<(&'static str, String)>,
+    metrics: Arc<Metrics>,
 }
 
 impl Events {
@@ -195,12 +197,14 @@ impl Events {
 impl Source for Events {
     async fn next(&mut self) -> Option<Bytes> {
         if let Some((code, detail)) = self.refused.take() {
+            self.metrics.problems.inc(code);
             let from = self.cursor.position();
             let data = json!({"code": code, "epoch": self.epoch, "from": from, "detail": detail});
             return Some(Bytes::from(format!("event: epoch\nid: {}\ndata: {data}\n\n", self.id(from - 1))));
         }
         Some(match self.cursor.next().await? {
             Delivery::Gap(gap) => {
+                self.metrics.sse_lagged.inc();
                 let data = format!(r#"{{"missed":{},"from":{},"to":{}}}"#, gap.missed(), gap.from, gap.to);
                 Bytes::from(format!("event: lagged\nid: {}\ndata: {data}\n\n", self.id(gap.to)))
             }

@@ -1,7 +1,7 @@
 //! What publishers and handlers say to the sequencer, and what it answers.
 
 use super::{AppendError, CommitError, Conflict};
-use crate::{event::Event, journal::Change};
+use crate::{event::Event, journal::Change, metrics::Door};
 use std::sync::Arc;
 use tokio::sync::oneshot;
 
@@ -10,18 +10,18 @@ use tokio::sync::oneshot;
 pub(super) struct Append {
     pub(super) events: Vec<Arc<Event>>,
     pub(super) bytes: usize,
-    /// The hub's own.
-    pub(super) own: bool,
+    /// Where they came in; none for the hub's own.
+    pub(super) door: Option<Door>,
     /// Whether a publisher has given any of them its id.
     pub(super) identified: bool,
     pub(super) ack: Option<oneshot::Sender<Result<Seqs, AppendError>>>,
 }
 
 impl Append {
-    /// A publisher's events whose ids the hub made, and nobody waits for them.
-    pub(super) fn of(events: Vec<Arc<Event>>) -> Self {
+    /// Events whose ids the hub made, and nobody waits for them.
+    pub(super) fn of(door: Option<Door>, events: Vec<Arc<Event>>) -> Self {
         let bytes = super::weight(&events);
-        Self { events, bytes, own: false, identified: false, ack: None }
+        Self { events, bytes, door, identified: false, ack: None }
     }
 }
 

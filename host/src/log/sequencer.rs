@@ -13,6 +13,7 @@ use super::{
 use crate::{
     event::Event,
     journal::{Change, WriteError, Writer},
+    metrics::{PerDoor, Reason},
 };
 use std::{io, sync::Arc};
 use tokio::sync::{mpsc::Receiver, oneshot};
@@ -151,7 +152,9 @@ struct Round {
     appended: Vec<(AppendAck, Seqs)>,
     /// Events and bytes that leave the ingress queue.
     taken: (usize, usize),
-    duplicates: u64,
+    /// Of what leaves it, by door, what gets a seq and what was there before.
+    accepted: PerDoor,
+    duplicates: PerDoor,
     /// Identities that are to be forgotten if it fails.
     remembered: usize,
     /// By root, what is to be taken back if it fails.
@@ -174,7 +177,8 @@ impl Round {
             loops: Vec::new(),
             appended: Vec::new(),
             taken: (0, 0),
-            duplicates: 0,
+            accepted: PerDoor::default(),
+            duplicates: PerDoor::default(),
             remembered: 0,
             brought_about: Vec::new(),
         }
@@ -213,17 +217,13 @@ impl Round {
 
     fn append(&mut self, dedup: &mut Dedup, append: Append) {
         self.taken = (self.taken.0 + append.events.len(), self.taken.1 + append.bytes);
-        if append.own {
-            self.own_appended += append.events.len() as u64;
-        }
+        let count = append.events.len() as u64;
         let seqs = if append.identified {
             let mut seqs = Vec::with_capacity(append.events.len());
             for event in append.events {
                 let first = dedup.first(&event, self.next);
                 seqs.push((first.unwrap_or(self.next), first.is_some()));
-                if first.is_some() {
-                    self.duplicates += 1;
-                } else {
+                if first.is_none() {
                     self.remembered += 1;
                     self.number(event);
                 }
@@ -234,6 +234,17 @@ impl Round {
             append.events.into_iter().for_each(|event| self.number(event));
             Seqs::From(first)
         };
+        let duplicates = match &seqs {
+            Seqs::Each(seqs) => seqs.iter().filter(|(_, is_duplicate)| *is_duplicate).count() as u64,
+            Seqs::From(_) => 0,
+        };
+        match append.door {
+            Some(door) => {
+                self.accepted[door as usize] += count - duplicates;
+                self.duplicates[door as usize] += duplicates;
+            }
+            None => self.own_appended += count,
+        }
         self.appended.extend(append.ack.map(|ack| (ack, seqs)));
     }
 
@@ -250,8 +261,8 @@ impl Round {
         metrics.commit_loops.add(self.loops.len() as u64);
         metrics.events_emitted.add(self.emitted);
         metrics.events_internal.add(self.own + self.own_appended);
-        metrics.events_duplicate.add(self.duplicates);
-        metrics.events_accepted.add(self.events.len() as u64);
+        metrics.doors.taken(self.accepted, self.duplicates);
+        metrics.events_logged.add(self.events.len() as u64);
         let (seq, (events, bytes)) = (self.next - 1, self.taken);
         if !self.events.is_empty() || events > 0 {
             let batches = Batch::split(self.events, shared.tail.largest_batch());
@@ -282,7 +293,8 @@ impl Round {
     fn fail(self, shared: &Shared, error: &WriteError) {
         self.undo.into_iter().rev().for_each(|undo| undo());
         let (events, bytes) = self.taken;
-        shared.metrics.rejected_journal.add(events as u64 - self.own_appended);
+        shared.metrics.doors.failed(self.accepted, Reason::Journal);
+        shared.metrics.doors.failed(self.duplicates, Reason::Journal);
         shared.metrics.internal_dropped.add(self.own_appended);
         shared.head.send_modify(|_| shared.queued.give_back(events, bytes));
         for (ack, _) in self.appended {

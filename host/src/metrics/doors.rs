@@ -173,9 +173,17 @@ impl Doors {
 
     pub(super) fn write(&self, out: &mut Exposition) {
         let families: [(&str, &str, fn(&DoorCounters) -> &Counter); 3] = [
-            ("busway_events_sent_total", "Events that publishers handed in: accepted, duplicate and rejected ones together.", |door| &door.sent),
+            (
+                "busway_events_sent_total",
+                "Events that publishers handed in: accepted, duplicate and rejected ones together.",
+                |door| &door.sent,
+            ),
             ("busway_events_accepted_total", "Events of publishers that got a seq.", |door| &door.accepted),
-            ("busway_events_duplicate_total", "Events of publishers that had come before and were not stored again.", |door| &door.duplicate),
+            (
+                "busway_events_duplicate_total",
+                "Events of publishers that had come before and were not stored again.",
+                |door| &door.duplicate,
+            ),
         ];
         for (name, help, counter) in families {
             out.family(name, "counter", help);

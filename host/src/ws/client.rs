@@ -235,6 +235,9 @@ impl Client {
     }
 
     fn answer(&mut self, message: &ToClient) {
+        if matches!(message, ToClient::Error { .. }) {
+            self.context.bus.metrics().websocket_errors.inc();
+        }
         self.say(message);
         if self.context.config.announce_sent
             && let Some(op) = message.answers()

@@ -1,9 +1,10 @@
 //! The messages of the WebSocket protocol; docs/api.md describes them for those who speak it.
 
 use crate::{
-    bus::{Ask, Receipt},
+    bus::{Ask, Bus, Receipt},
     event::{Event, EventFilter, NewEvent, unique},
     log::Gap,
+    metrics::{Door, Reason},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -12,7 +13,7 @@ use tungstenite::protocol::{CloseFrame, frame::coding::CloseCode};
 use uuid::Uuid;
 
 /// The code of a message with a known `op` and other keys than it has.
-pub(super) const MALFORMED: &str = "message.json";
+const MALFORMED: &str = "message.json";
 
 /// What the client calls its question; comes back with the answer.
 pub(super) type Id = Option<Box<RawValue>>;
@@ -62,8 +63,23 @@ struct Envelope<'a> {
     id: Id,
 }
 
+/// A message with a known `op` that cannot be read.
+pub(super) struct Unreadable {
+    /// How many events it was to hand in, as far as that can be told.
+    pub(super) events: usize,
+    pub(super) error: serde_json::Error,
+}
+
+impl Unreadable {
+    /// Counts it; the answer.
+    pub(super) fn refused(self, id: Id, bus: &Bus) -> ToClient {
+        bus.count_rejected(Door::Websocket, self.events, Reason::Invalid);
+        ToClient::refused(id, MALFORMED, &self.error)
+    }
+}
+
 /// Reads a message. The error goes back to the client with the id.
-pub(super) fn read(text: &str) -> (Id, Result<FromClient, serde_json::Error>) {
+pub(super) fn read(text: &str) -> (Id, Result<FromClient, Unreadable>) {
     // Serde would read an array as an envelope too.
     let envelope = text.trim_start().starts_with('{').then(|| serde_json::from_str(text).ok()).flatten();
     let Some(Envelope { op: Some(op), id }) = envelope else { return (None, Ok(other(text))) };
@@ -77,7 +93,25 @@ pub(super) fn read(text: &str) -> (Id, Result<FromClient, serde_json::Error>) {
         "ping" => body(text).map(|Nothing {}| FromClient::Ping),
         _ => return (None, Ok(other(text))),
     };
-    (id, read)
+    (id, read.map_err(|error| Unreadable { events: meant(&op, text), error }))
+}
+
+/// How many events a message was to hand in that cannot be read: at least one, if it is of a kind that hands in any.
+fn meant(op: &str, text: &str) -> usize {
+    #[derive(Deserialize)]
+    struct Meant<'a> {
+        #[serde(borrow, default)]
+        event: Option<&'a RawValue>,
+        #[serde(borrow, default)]
+        events: Vec<&'a RawValue>,
+    }
+    match op {
+        "publish" => {
+            serde_json::from_str(text).map_or(1, |Meant { event, events }| events.len() + event.iter().len()).max(1)
+        }
+        "request" => 1,
+        _ => 0,
+    }
 }
 
 /// A message without its envelope, so that unknown keys are refused.

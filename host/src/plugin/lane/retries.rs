@@ -54,6 +54,7 @@ impl Lane {
         let done = Change::Done { plugin: self.name.clone(), seq };
         self.bus.log().record(Vec::new(), vec![Change::Dead(Box::new(letter)), done]).await?;
         self.bus.metrics().dead_letters.inc();
+        self.bus.metrics().events_processed.inc();
         Ok(())
     }
 }

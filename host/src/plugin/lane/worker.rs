@@ -255,7 +255,7 @@ impl Lane {
         match settled {
             Settled::Postponed => return self.wait(Instant::now() + PATIENCE, job),
             Settled::Again { pause, faulted } => {
-                metrics.events_processed.inc();
+                metrics.handler_calls.inc();
                 metrics.handler_errors.inc();
                 metrics.handler_retries.inc();
                 let recorded = self.flush.is_some();
@@ -273,6 +273,7 @@ impl Lane {
             }
             Settled::Done { emitted } => self.pace.spend(emitted, Instant::now()),
         }
+        metrics.handler_calls.inc();
         metrics.events_processed.inc();
         self.let_go(&job);
     }

@@ -4,6 +4,7 @@ use super::Client;
 use crate::{
     bus::{Ask, Publishing, Reply},
     event::{NewEvent, types},
+    metrics::{Door, Reason},
     question::Wanted,
     ws::protocol::{self, FromClient, Id, Received, Subscribe, ToClient},
 };
@@ -15,14 +16,14 @@ impl Client {
     pub(super) async fn hear(&mut self, text: &str) {
         let (id, read) = protocol::read(text);
         let answer = match read {
-            Err(error) => ToClient::refused(id, protocol::MALFORMED, &error),
+            Err(unreadable) => unreadable.refused(id, &self.context.bus),
             Ok(FromClient::Ping) => ToClient::Pong { id },
             Ok(FromClient::Subscribe(wanted)) => self.subscribe(id, wanted).await,
             Ok(FromClient::Unsubscribe) => {
                 self.cursor = None;
                 ToClient::Subscribed { id, next: self.position() }
             }
-            Ok(FromClient::Publish(events)) => match self.context.bus.begin_publish(events).await {
+            Ok(FromClient::Publish(events)) => match self.context.bus.begin_publish(Door::Websocket, events).await {
                 Ok(publishing) => return self.publishing.push_back(Box::pin(acknowledge(id, publishing, true))),
                 Err(error) => ToClient::refused(id, error.code(), &error),
             },
@@ -33,7 +34,7 @@ impl Client {
             Ok(FromClient::Other(message)) => {
                 let received = Received { connection_id: self.id, message: &message };
                 let event = match NewEvent::new(types::WS_MESSAGE_RECEIVED).data(received) {
-                    Ok(event) => self.context.bus.begin_publish_heard(event).await,
+                    Ok(event) => self.context.bus.begin_publish_heard(Door::Websocket, event).await,
                     Err(error) => Err(error.into()),
                 };
                 match event {
@@ -68,10 +69,11 @@ impl Client {
     /// Publishes the request, in its turn, and begins to wait for its reply; the answer is a refusal.
     async fn request(&mut self, id: Id, ask: Ask) -> Option<ToClient> {
         if self.requests.len() >= MAX_REQUESTS {
+            self.context.bus.count_rejected(Door::Websocket, 1, Reason::Full);
             let detail = format!("{MAX_REQUESTS} requests of this connection wait for their reply already");
             return Some(ToClient::Error { id, code: "request.too-many", detail });
         }
-        let asked = match ask.publish(&self.context.bus).await {
+        let asked = match ask.publish(&self.context.bus, Door::Websocket).await {
             Ok(asked) => asked,
             Err(error) => return Some(ToClient::refused(id, error.code(), &error)),
         };
