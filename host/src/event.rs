@@ -6,10 +6,13 @@
 
 mod bounds;
 pub mod filter;
+pub mod glob;
 pub mod json;
+pub mod turn;
 pub mod types;
 
-pub use filter::{EventFilter, Glob};
+pub use filter::EventFilter;
+pub use glob::Glob;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{
