@@ -26,8 +26,8 @@ run: plugins hub
 ## Everything that CI runs: format, lints, tests, docs.
 test: setup toolchains fmt clippy unit doc
 
-## The toolchains of all the languages that plugins are built in, under target/toolchains; nothing to do if they are there already.
-## Without python3 or npm, theirs are left out, and so are their tests; CI has to have them.
+## The toolchains of all the languages that plugins are built in, and Autobahn's cases for WebSocket, under target/toolchains; nothing
+## to do if they are there already. Without python3 or npm, theirs are left out, and so are their tests; CI has to have them.
 toolchains:
 	@rustup target list --installed 2>/dev/null | grep -qx wasm32-unknown-unknown || rustup target add wasm32-wasip2 wasm32-unknown-unknown
 	@want="$$(cat $(TOOLCHAIN_FILES) | cksum)"; test "$$(cat $(TOOLCHAINS)/installed 2>/dev/null)" = "$$want" && exit 0; \

@@ -104,7 +104,7 @@ async fn serve_needs_no_configuration_and_drains_when_it_is_told_to_end() {
             within(tokio_tungstenite::connect_async(format!("ws://{}/ws/events?types=a", serving.address)))
                 .await
                 .unwrap();
-        let http = reqwest::Client::new();
+        let http = crate::hub::http_client();
         let url = format!("http://{}/v1/events", serving.address);
         let response = http.post(url).json(&json!({"type": "a"})).send().await.unwrap();
         assert_eq!(response.status(), 200);
@@ -269,4 +269,86 @@ async fn tail_follows_live_and_ends_when_nobody_reads() {
         }
     };
     assert!(within(ended).await.success());
+}
+
+/// What environments have a proxy under.
+const PROXY_VARIABLES: [&str; 4] = ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hub_on_loopback_is_reached_whatever_proxy_the_environment_names() {
+    let hub = TestHub::start().await;
+    hub.publish("a", json!(1)).await;
+    let port = hub.addr().port();
+    for variable in PROXY_VARIABLES {
+        for url in [hub.url(""), format!("localhost:{port}")] {
+            for command in
+                [&["stats"][..], &["tail", "--from", "earliest", "--limit", "1"], &["publish", "--type", "b"]]
+            {
+                let mut busway = busway();
+                // Nobody listens there.
+                busway.env(variable, "http://127.0.0.1:9").args(["--url", &url]).args(command);
+                let output = within(busway.output()).await.unwrap();
+                assert!(output.status.success(), "{variable} {url} {command:?}: {}", stderr(&output));
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hub_elsewhere_is_reached_through_the_proxy_and_a_failure_names_it() {
+    let stats = async |proxy: &str, exception: &str| {
+        let mut busway = busway();
+        busway.env("http_proxy", proxy).env("NO_PROXY", exception).args(["--url", "http://hub.invalid:8787", "stats"]);
+        let output = within(busway.output()).await.unwrap();
+        assert!(!output.status.success());
+        stderr(&output)
+    };
+    let said = stats("http://ann:secret@127.0.0.1:9", "").await;
+    assert!(said.contains("through the proxy http://127.0.0.1:9") && said.contains("NO_PROXY"), "{said}");
+    assert!(!said.contains("secret") && !said.contains("busway serve"), "{said}");
+    // One that answers for itself.
+    let proxy = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}", proxy.local_addr().unwrap());
+    let answering = tokio::spawn(async move {
+        let (mut stream, _) = proxy.accept().await.unwrap();
+        let mut request = BufReader::new(&mut stream).lines();
+        let first = request.next_line().await.unwrap().unwrap();
+        stream.write_all(b"HTTP/1.1 502 Bad Gateway\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").await.unwrap();
+        first
+    });
+    let said = stats(&address, "").await;
+    assert!(said.contains(&format!("through the proxy {address}")) && said.contains("502"), "{said}");
+    assert!(answering.await.unwrap().starts_with("GET http://hub.invalid:8787/v1/stats"), "it was asked");
+    let said = stats("http://127.0.0.1:9", "hub.invalid").await;
+    assert!(!said.contains("proxy"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn localhost_is_an_address_to_listen_on_and_anything_else_is_refused_with_what_was_expected() {
+    let dir = tempfile::tempdir().unwrap();
+    let plugins = dir.path().join("plugins");
+    let args = ["serve", "--memory", "--listen", "localhost:0"];
+    let mut serving = Serving::of(busway().args(args).arg("--plugins").arg(&plugins)).await;
+    assert!(serving.address.starts_with("127.0.0.1:"), "{}", serving.address);
+    serving.signal("TERM").await;
+    within(serving.child.wait()).await.unwrap();
+    let file = dir.path().join("busway.toml");
+    fs::write(&file, "[http]\nlisten = \"localhost:8787\"\n").unwrap();
+    let checked = within(busway().arg("config").arg("check").arg(&file).output()).await.unwrap();
+    assert!(checked.status.success(), "{}", stderr(&checked));
+    for address in ["hub.example:0", "localhost", "8787"] {
+        let output = within(busway().args(["serve", "--listen", address]).output()).await.unwrap();
+        let said = stderr(&output);
+        assert!(
+            !output.status.success() && said.contains("such as 127.0.0.1:8787") && said.contains(address),
+            "{said}"
+        );
+        fs::write(&file, format!("[http]\nlisten = {address:?}\n")).unwrap();
+        let output = within(busway().arg("config").arg("check").arg(&file).output()).await.unwrap();
+        let said = stderr(&output);
+        assert!(
+            !output.status.success() && said.contains("line 2: http.listen") && said.contains("such as 127.0.0.1:8787"),
+            "{said}"
+        );
+    }
 }

@@ -49,7 +49,7 @@ fn without_landlock() -> Command {
 }
 
 async fn get(hub: &Serving, path: &str) -> Value {
-    let response = within(reqwest::get(format!("http://{}{path}", hub.address))).await.unwrap();
+    let response = within(crate::hub::http_client().get(format!("http://{}{path}", hub.address)).send()).await.unwrap();
     within(response.json()).await.unwrap()
 }
 
@@ -87,7 +87,7 @@ async fn a_confined_hub_serves_reloads_plugins_and_keeps_its_journal() {
     fs::write(plugins.join("probe.wasm"), probe(3)).unwrap();
     activated(&hub, &second).await;
 
-    let http = reqwest::Client::new();
+    let http = crate::hub::http_client();
     let event = json!({"type": "kept", "data": 7});
     let published = http.post(format!("http://{}/v1/events", hub.address)).json(&event).send();
     assert_eq!(within(published).await.unwrap().status(), 200);

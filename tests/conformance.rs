@@ -162,7 +162,8 @@ fn build_says_what_is_missing_and_how_to_install_it() {
 fn one_version_of_each_tool_is_spoken_of() {
     let text = |path: &str| fs::read_to_string(root().join(path)).unwrap();
     let advice = text("host/src/cli/plugin/build/toolchain.rs");
-    for line in text("tests/toolchains/requirements.txt").lines() {
+    // kosoku builds nothing.
+    for line in text("tests/toolchains/requirements.txt").lines().filter(|line| !line.starts_with("kosoku==")) {
         assert!(advice.contains(line), "{line}");
     }
     let installed: Value = serde_json::from_str(&text("tests/toolchains/package.json")).unwrap();

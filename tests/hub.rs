@@ -8,6 +8,11 @@ use tempfile::TempDir;
 /// How long a condition may take to come true before a test fails: far longer than it ever does.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
+/// A client that asks nobody else: whoever runs the tests may have a proxy in the environment.
+pub fn http_client() -> reqwest::Client {
+    reqwest::Client::builder().no_proxy().build().unwrap()
+}
+
 pub struct TestHub {
     hub: Hub,
     pub dir: TempDir,
@@ -32,6 +37,13 @@ impl TestHub {
     }
 
     pub async fn in_dir(dir: TempDir, change: impl FnOnce(&mut Config)) -> Self {
+        let hub = Self::starting(dir, change).await;
+        within(hub.ready()).await;
+        hub
+    }
+
+    /// One whose plugins may still be loading.
+    pub async fn starting(dir: TempDir, change: impl FnOnce(&mut Config)) -> Self {
         let mut config = Config::default();
         config.http.listen = SocketAddr::from(([127, 0, 0, 1], 0));
         config.plugins.dir = dir.path().join("plugins");
@@ -43,8 +55,7 @@ impl TestHub {
         config.journal.memory = std::env::var_os("BUSWAY_TEST_JOURNAL").is_none();
         change(&mut config);
         let hub = Hub::start(config).await.unwrap();
-        within(hub.ready()).await;
-        Self { hub, dir, http: reqwest::Client::new() }
+        Self { hub, dir, http: crate::hub::http_client() }
     }
 
     /// One with a journal, in a directory where there may be one already.

@@ -2,6 +2,7 @@
 //! conditions, never for time to pass; its name is the promise.
 
 mod authoring;
+mod autobahn;
 mod bus;
 mod calls;
 mod capabilities;
@@ -18,6 +19,7 @@ mod files;
 mod guests;
 mod hostile;
 mod http;
+mod http_edges;
 mod hub;
 mod invariants;
 mod journal;
@@ -29,7 +31,12 @@ mod plugins;
 mod praxis;
 mod properties;
 mod random_components;
+mod rfc6455;
 mod shadow;
+mod stopping;
+mod streams;
+mod strict;
+mod terminal;
 mod tidy;
 mod tools;
 mod torture;

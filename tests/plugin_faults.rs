@@ -62,7 +62,7 @@ async fn a_fault_is_in_the_log_with_its_code_and_what_the_guest_said() {
     let mut serving = Serving::of(command.args(args).arg(dir.path())).await;
     serving.until_said("activated").await;
     let url = format!("http://{}/v1/events", serving.address);
-    reqwest::Client::new().post(url).json(&json!({"type": "probe.trap"})).send().await.unwrap();
+    crate::hub::http_client().post(url).json(&json!({"type": "probe.trap"})).send().await.unwrap();
     let line = serving.until_said("fault: ").await;
     for part in ["probe", "trap", "told to trap"] {
         assert!(line.contains(part), "{line}");

@@ -88,7 +88,7 @@ type Acknowledged = Arc<Mutex<HashMap<String, u64>>>;
 
 /// Publishes in order, and again whatever was not acknowledged, to whichever hub there is.
 async fn publish(publisher: usize, mut hub: watch::Receiver<Option<String>>, acknowledged: Acknowledged) -> u64 {
-    let client = reqwest::Client::new();
+    let client = crate::hub::http_client();
     let mut next = 0;
     loop {
         let count = 1 + next % 7;
@@ -123,7 +123,7 @@ async fn publish(publisher: usize, mut hub: watch::Receiver<Option<String>>, ack
 
 async fn get(address: &str, path: &str) -> Value {
     let url = format!("http://{address}{path}");
-    within(async { reqwest::get(url).await.unwrap().json().await.unwrap() }).await
+    within(async { crate::hub::http_client().get(url).send().await.unwrap().json().await.unwrap() }).await
 }
 
 /// Every event, once the handler has done with all of them.

@@ -129,6 +129,8 @@ async fn a_bad_message_is_answered_with_an_error_and_the_connection_stays() {
         (json!({"op": "subscribe", "filter": {"colour": 1}}), "message.json"),
         (json!({"op": "subscribe", "plugin": "nobody"}), "filter.unknown"),
         (json!({"op": "publish", "event": {"type": ""}}), "event.type"),
+        (json!({"op": "publish"}), "publish.empty"),
+        (json!({"op": "publish", "events": []}), "publish.empty"),
         (json!({"op": "publish", "event": {"type": "a", "metadata": {"source": "plugin/x"}}}), "event.source.reserved"),
         (json!({"op": "request", "event": {"type": "a"}, "reply_type": "b", "timeout_ms": 0}), "request.timeout-ms"),
     ] {
@@ -299,6 +301,77 @@ async fn a_client_that_answers_no_ping_is_dropped() {
     let text = String::from_utf8_lossy(&read);
     assert!(text.contains(r#"{"code":"no-pong","resume":"#), "{text}");
     healthy.ask(json!({"op": "ping"}), "pong").await;
+}
+
+/// Something can be written to it at any time: that is no pong.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_reads_everything_and_answers_no_ping_is_dropped_too() {
+    let hub = TestHub::with(|config| {
+        config.websocket.ping_s = 1.try_into().unwrap();
+        config.websocket.pong_timeout_s = 1.try_into().unwrap();
+    })
+    .await;
+    let mut silent = raw_client(&hub, None).await;
+    let reading = tokio::spawn(async move {
+        let mut read = Vec::new();
+        silent.read_to_end(&mut read).await.unwrap();
+        String::from_utf8_lossy(&read).into_owned()
+    });
+    // It answers pings, since its library does while it waits for events.
+    let mut healthy = Client::connect(&hub, "?types=ws.client_disconnected").await;
+    let gone = async {
+        loop {
+            tokio::select! {
+                gone = healthy.next_of("ws.client_disconnected") => return gone,
+                _ = hub.publish("a", json!(null)) => {}
+            }
+        }
+    };
+    let gone = within(gone).await;
+    assert_eq!((&gone["data"]["code"], &gone["data"]["reason"]), (&json!(4002), &json!("no-pong")));
+    assert!(gone["data"]["delivered"].as_u64() > Some(0));
+    let text = within(reading).await.unwrap();
+    assert!(text.contains(r#"{"code":"no-pong","resume":"#));
+    assert_eq!(hub.bus().metrics().websocket_dead.get(), 1);
+}
+
+/// What it publishes is in the log before its pong is read.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_publishes_without_a_pause_and_answers_pings_stays() {
+    let hub = TestHub::with(|config| {
+        config.websocket.ping_s = 1.try_into().unwrap();
+        config.websocket.pong_timeout_s = 1.try_into().unwrap();
+    })
+    .await;
+    // A client that goes by the same clock, and is given up: so the busy one could have been as well.
+    let _silent = raw_client(&hub, None).await;
+    let mut busy = Client::connect(&hub, "?types=ws.client_disconnected").await;
+    let gone = loop {
+        busy.say(json!({"op": "publish", "event": {"type": "b"}})).await;
+        let message = busy.next().await;
+        if message["type"] == "ws.client_disconnected" {
+            break message;
+        }
+    };
+    assert_eq!(gone["data"]["reason"], "no-pong");
+    busy.ask(json!({"op": "ping"}), "pong").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_is_repeated_over_another_connection_finds_the_reply_that_is_there() {
+    let hub = TestHub::start().await;
+    let ask = json!({"op": "request", "event": {"type": "ask", "metadata": {"event_id": "r1", "source": "s"}},
+                     "reply_type": "answer"});
+    let mut first = Client::connect(&hub, "?types=none").await;
+    first.say(ask.clone()).await;
+    let asked = hub.events_of("ask", 1).await.remove(0);
+    drop(first);
+    let id = asked["metadata"]["correlation_id"].as_str().unwrap();
+    hub.bus().publish(NewEvent::new("answer").correlation_id(id).data(42).unwrap()).await.unwrap();
+    let mut second = Client::connect(&hub, "?types=none").await;
+    let reply = second.ask(ask, "reply").await;
+    assert_eq!((&reply["event"]["data"], &reply["correlation_id"]), (&json!(42), &json!(id)));
+    assert_eq!(reply["request"], json!({"seq": asked["seq"], "event_id": "r1", "duplicate": true}));
 }
 
 /// A hundred clients that read beside one that does not.

@@ -122,17 +122,17 @@ impl Bus {
         events: Vec<NewEvent>,
         admit: fn(NewEvent) -> Result<Event, EventError>,
     ) -> Result<Publishing, PublishError> {
+        if events.is_empty() {
+            return Err(PublishError::Empty);
+        }
         let identified = events.iter().any(NewEvent::is_identified);
         let events = self.count(events.len(), self.admit(events, admit).await)?;
         let ids: Vec<Arc<str>> = events.iter().map(|event| event.metadata.event_id.clone()).collect();
-        if events.is_empty() {
-            return Ok(Publishing { submitted: None, ids });
-        }
         let appended = self.shared.log.append(events, identified).map_err(PublishError::from);
         let submitted = self.count(ids.len(), appended)?;
         // Before anybody waits: they will be in the log, though their publisher may be gone by then.
         self.shared.metrics.events_sent.add(ids.len() as u64);
-        Ok(Publishing { submitted: Some(submitted), ids })
+        Ok(Publishing { submitted, ids })
     }
 
     /// Publishes an event without waiting: it is in the queue, its seq is not known yet.

@@ -21,6 +21,7 @@ mod render;
 mod request;
 mod sender;
 mod serve;
+mod signals;
 mod sse;
 mod stats;
 mod supervisor;
@@ -94,8 +95,7 @@ pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            // Nothing is left to tell if even this cannot be written.
-            let _ = error.print();
+            output::usage(&error);
             let asked_for = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
             return if asked_for { ExitCode::SUCCESS } else { ExitCode::from(USAGE) };
         }

@@ -8,15 +8,17 @@ mod bounds;
 pub mod filter;
 pub mod glob;
 pub mod json;
+pub mod time;
 pub mod turn;
 pub mod types;
+pub mod unique;
 
 pub use filter::EventFilter;
 pub use glob::Glob;
 
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, Utc};
 use serde::{
-    Deserialize, Deserializer, Serialize, Serializer,
+    Deserialize, Deserializer, Serialize,
     de::{IgnoredAny, MapAccess, Visitor, value::MapAccessDeserializer},
 };
 use serde_json::value::RawValue;
@@ -65,7 +67,7 @@ pub struct Metadata {
     /// Unique together with `source`; a UUIDv7 (RFC 9562) unless the publisher gave one.
     pub event_id: Arc<str>,
     /// UTC; written with microseconds.
-    #[serde(serialize_with = "write_timestamp")]
+    #[serde(serialize_with = "time::write")]
     pub timestamp: DateTime<Utc>,
     /// Ties a reply, or everything that one request set off, together.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -86,10 +88,6 @@ pub struct Metadata {
     /// Other named values that came with the event, such as CloudEvents extension attributes.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub extensions: Extensions,
-}
-
-fn write_timestamp<S: Serializer>(timestamp: &DateTime<Utc>, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&timestamp.to_rfc3339_opts(SecondsFormat::Micros, true))
 }
 
 impl Event {
@@ -137,11 +135,12 @@ pub struct NewEvent {
 #[serde(deny_unknown_fields, default)]
 struct NewMetadata {
     event_id: Option<Arc<str>>,
-    timestamp: Option<DateTime<Utc>>,
+    timestamp: Option<time::Given>,
     correlation_id: Option<Arc<str>>,
     source: Option<Arc<str>>,
     tags: Vec<String>,
     causation_id: Option<Arc<str>>,
+    #[serde(deserialize_with = "unique::map")]
     extensions: Extensions,
     /// Read and dropped, so that an event that came out of a hub can be published again.
     #[serde(rename = "hops")]
@@ -247,7 +246,7 @@ impl NewEvent {
 
     /// With the time at which it happened, instead of the time at which the hub took it.
     pub fn timestamp(mut self, timestamp: DateTime<Utc>) -> Self {
-        self.metadata.timestamp = Some(timestamp);
+        self.metadata.timestamp = Some(time::Given::Time(timestamp));
         self
     }
 
@@ -331,6 +330,11 @@ impl NewEvent {
         bounds::name("event.correlation_id", "metadata.correlation_id", meta.correlation_id.as_deref())?;
         bounds::name("event.causation_id", "metadata.causation_id", meta.causation_id.as_deref())?;
         bounds::name("event.source", "metadata.source", meta.source.as_deref())?;
+        let timestamp = meta
+            .timestamp
+            .map(time::Given::time)
+            .transpose()
+            .map_err(|found| EventError::new("event.timestamp", "metadata.timestamp", time::EXPECTED, found))?;
         let data = json::check("event.data", "data", data)?;
         // Read once: an id and a time that the hub writes are of one moment.
         let now = Utc::now();
@@ -340,7 +344,7 @@ impl NewEvent {
             data,
             metadata: Metadata {
                 event_id: meta.event_id.unwrap_or_else(|| new_id(now)),
-                timestamp: meta.timestamp.unwrap_or(now),
+                timestamp: timestamp.unwrap_or(now),
                 correlation_id: meta.correlation_id,
                 source: meta.source,
                 tags: bounds::tags(meta.tags)?,
@@ -418,9 +422,62 @@ mod tests {
         refused(r#"{"type":"a\nb"}"#, "event.type", "type");
         refused(r#"{"type":"x","metadata":{"tags":["a",""]}}"#, "event.tags", "metadata.tags[1]");
         refused(r#"{"type":"x","metadata":{"extensions":{"a b":1}}}"#, "event.extensions", "metadata.extensions");
+        refused(
+            r#"{"type":"x","metadata":{"timestamp":"+10000-01-01T00:00:00Z"}}"#,
+            "event.timestamp",
+            "metadata.timestamp",
+        );
+        refused(r#"{"type":"x","metadata":{"timestamp":"yesterday"}}"#, "event.timestamp", "metadata.timestamp");
+        refused(r#"{"type":"x","metadata":{"timestamp":7}}"#, "event.json", "event");
+        let late = NewEvent::new("x").timestamp(DateTime::<Utc>::MAX_UTC).admit().unwrap_err();
+        assert_eq!(late.code, "event.timestamp", "{late}");
         refused(r#"{"type":"x","metadata":{"source":"plugin/a"}}"#, "event.source.reserved", "metadata.source");
         let deep = format!(r#"{{"type":"x","data":{}1{}}}"#, "[".repeat(65_000), "]".repeat(65_000));
         refused(&deep, "event.data", "data");
+    }
+
+    #[test]
+    fn json_that_readers_would_differ_about_is_refused() {
+        for text in [
+            r#"{"type":"a","type":"b"}"#,
+            r#"{"type":"a","data":1,"data":2}"#,
+            r#"{"type":"a","metadata":{"source":"a","source":"b"}}"#,
+            r#"{"type":"a","metadata":{"extensions":{"a":1,"\u0061":2}}}"#,
+            r#"{"type":"\ud800"}"#,
+            r#"{"type":"a","metadata":{"tags":["\udc00\ud800"]}}"#,
+            "\u{feff}{\"type\":\"a\"}",
+            r#"{"type":"a"} x"#,
+            r#"{"type":"a"}{"type":"b"}"#,
+            r#"{"type":"a","seq":18446744073709551616}"#,
+            r#"{"type":"a","seq":-1}"#,
+            r#"{"type":"a","seq":1e3}"#,
+            r#"{"type":"a","data":nan}"#,
+            r#"{"type":"a","data":01}"#,
+            r#"{"type":"a","data":"\x"}"#,
+        ] {
+            refused(text, "event.json", "event");
+        }
+        // Allowed once.
+        admit(r#"{"type":"a","metadata":{"extensions":{"a":1,"b":2}}}"#).unwrap();
+    }
+
+    /// What a number or a string in it means is for those who read it: the hub passes on the text.
+    #[test]
+    fn data_is_the_text_that_was_published() {
+        for data in [
+            "100.00",
+            "1e999",
+            "-0",
+            "100000000000000000000000001",
+            "0.1234567890123456789",
+            r#""\ud800""#,
+            r#"{"a":1,"a":2}"#,
+        ] {
+            let event =
+                admit(&format!(r#"{{"type":"a","data":{data},"metadata":{{"extensions":{{"x":{data}}}}}}}"#)).unwrap();
+            assert_eq!(event.data.get(), data);
+            assert_eq!(event.metadata.extensions["x"].get(), data);
+        }
     }
 
     #[test]

@@ -1,10 +1,16 @@
 //! The HTTP face: every route in [`router`], one file a resource, one file ([`problem`]) that turns errors into answers,
 //! one ([`server`]) that takes connections. Knows how to ask the bus, the views and the plugins; decides nothing itself.
 
+mod body;
 mod calls;
+mod connection;
 mod dead_letters;
 mod events;
+mod extract;
+mod front;
 mod journal;
+mod linger;
+mod message;
 mod origin;
 mod patience;
 mod plugins;
@@ -19,31 +25,34 @@ mod websocket;
 use crate::{bus::Bus, log::view::Views, plugin::registry::Registry, question::Questions, seconds::Seconds, ws};
 use axum::{
     Router,
-    extract::DefaultBodyLimit,
-    middleware,
     routing::{get, post, put},
 };
+pub use body::Budget;
 use problem::Problem;
 use serde::{Deserialize, Serialize};
 use std::{net::SocketAddr, sync::Arc};
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-/// Largest body, in bytes.
-pub const MAX_BODY_BYTES: usize = 1 << 20;
-
 /// Where the hub listens and what it bears.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct HttpConfig {
-    /// Address and port; port 0 lets the system choose.
+    /// Address and port, or `localhost` and port; port 0 lets the system choose.
+    #[serde(deserialize_with = "crate::listen::deserialize")]
     pub listen: SocketAddr,
     /// Most connections at once, WebSocket ones included; more are answered with 503.
     pub max_connections: usize,
-    /// A connection that has not sent a whole request head after this is closed; in seconds.
+    /// A request head that is not whole this long after its first byte is answered with 408, and a connection on which none
+    /// has begun this long after it was opened is closed; in seconds.
     pub header_timeout_s: Seconds,
+    /// A connection on which no request has begun this long after the last answer is closed; in seconds.
+    pub keep_alive_timeout_s: Seconds,
     /// A request whose body is not there after this is answered with 408; in seconds.
     pub body_timeout_s: Seconds,
+    /// Most bytes that the bodies of all requests under way use; a body beyond it is answered with 503. At least 2 MiB. A quarter
+    /// of it is for bodies of at most 64 KiB.
+    pub max_total_body_bytes: usize,
     /// A connection to which nothing could be written for this long is cut; in seconds.
     pub write_timeout_s: Seconds,
     /// Names (globs such as `hub.example.org`) under which clients may address the hub, besides IP addresses and
@@ -60,7 +69,11 @@ impl Default for HttpConfig {
             listen: SocketAddr::from(([127, 0, 0, 1], 8787)),
             max_connections: 16_384,
             header_timeout_s: Seconds::new(10),
+            // More than the 60 s of common load balancers, so that they close a connection that is not used, and never send
+            // a request on one that the hub is closing.
+            keep_alive_timeout_s: Seconds::new(75),
             body_timeout_s: Seconds::new(30),
+            max_total_body_bytes: 64 << 20,
             write_timeout_s: Seconds::new(30),
             allowed_hosts: Vec::new(),
             allowed_origins: Vec::new(),
@@ -104,11 +117,15 @@ pub struct App {
     pub questions: Questions,
     /// See [`Readiness`].
     pub ready: Readiness,
+    /// The memory of request bodies.
+    pub bodies: Arc<Budget>,
     /// Bounds of HTTP.
     pub http: HttpConfig,
     /// What WebSocket connections work on.
     pub websocket: Arc<ws::Context>,
-    /// Cancelled when long-lived connections are to end.
+    /// Cancelled once the handlers have ended: there are no more calls to tell of.
+    pub drained: CancellationToken,
+    /// Cancelled when connections that have not ended by themselves are to.
     pub closing: CancellationToken,
     /// Long-lived connections.
     pub tasks: TaskTracker,
@@ -141,7 +158,5 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/readyz", get(status::ready))
         .fallback(|| async { Problem::new(404, "route.unknown", "no such route; docs/api.md lists them") })
         .method_not_allowed_fallback(|| async { Problem::new(405, "route.method", "this route has no such method") })
-        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
-        .layer(middleware::from_fn_with_state(app.clone(), origin::check))
         .with_state(app)
 }

@@ -53,7 +53,7 @@ impl Hub {
     /// cannot be set up.
     pub async fn start(config: Config) -> anyhow::Result<Self> {
         let listen = config.http.listen;
-        let listener = TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
+        let listener = http::server::bind(listen).with_context(|| format!("cannot listen on {listen}"))?;
         Self::start_on(listener, config).await
     }
 
@@ -88,8 +88,10 @@ impl Hub {
             plugins,
             questions,
             ready: ready.subscribe(),
+            bodies: http::Budget::new(config.http.max_total_body_bytes, metrics.clone()),
             http: config.http.clone(),
             websocket: Arc::new(websocket),
+            drained: CancellationToken::new(),
             closing,
             tasks: TaskTracker::new(),
         });
@@ -151,6 +153,7 @@ impl Hub {
         self.accepting.cancel();
         let drained = self.app.bus.stop(self.drain_timeout).await;
         self.lanes.stop().await;
+        self.app.drained.cancel();
         // The log has ended, so every connection ends by itself once it has had all of it; who does not read is cut off.
         self.app.tasks.close();
         let mut gone = timeout(self.drain_timeout, self.app.tasks.wait()).await.is_ok();

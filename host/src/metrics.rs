@@ -274,6 +274,8 @@ metrics! {
     sse_connections: Gauge, "busway_sse_connections", "Open server-sent-event streams.";
     http_connections: Gauge, "busway_http_connections", "Open HTTP connections, WebSocket ones included.";
     http_refused: Counter, "busway_http_refused_total", "Connections refused at the limit.";
+    http_body_bytes: Gauge, "busway_http_body_bytes", "Bytes that the bodies of requests under way use.";
+    http_bodies_refused: Counter, "busway_http_bodies_refused_total", "Requests refused because bodies of other requests used the memory for them.";
 }
 
 #[cfg(test)]

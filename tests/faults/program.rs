@@ -122,7 +122,7 @@ impl Program {
         .await;
         // Read on, or it would wait for room in the pipe.
         tokio::spawn(async move { while let Ok(Some(_)) = said.next_line().await {} });
-        Self { child, address, http: reqwest::Client::new() }
+        Self { child, address, http: crate::hub::http_client() }
     }
 
     pub fn pid(&self) -> u32 {

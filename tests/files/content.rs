@@ -158,7 +158,7 @@ fn large(path: &Path, head: &[u8], bytes: u64) {
 }
 
 async fn get(hub: &Serving, path: &str) -> Value {
-    let response = within(reqwest::get(format!("http://{}{path}", hub.address))).await.unwrap();
+    let response = within(crate::hub::http_client().get(format!("http://{}{path}", hub.address)).send()).await.unwrap();
     within(response.json()).await.unwrap()
 }
 
@@ -187,7 +187,7 @@ async fn a_compile_bomb_costs_a_bounded_time_and_none_of_the_hubs_memory() {
     large(&plugins.join("holes.wasm"), b"", 65 << 20);
     // A custom section of 100 MiB.
     large(&plugins.join("section.wasm"), b"\0asm\x0d\0\x01\0\0\x80\x80\x80\x32\0", (100 << 20) + 13);
-    let client = reqwest::Client::new();
+    let client = crate::hub::http_client();
     for _ in 0..EVENTS {
         let request = client.post(format!("http://{}/v1/events", hub.address)).json(&json!({"type": "probe.count"}));
         assert_eq!(within(request.send()).await.unwrap().status(), 200);

@@ -46,7 +46,7 @@ impl Subject {
         command.env("RUST_LOG", "off");
         command.arg("--plugins").arg(&plugins).arg("--data").arg(dir.join("data"));
         let hub = Serving::of(command.stdout(Stdio::null())).await;
-        Self { hub, client: reqwest::Client::new() }
+        Self { hub, client: crate::hub::http_client() }
     }
 
     async fn post(&self, path: &str, body: &Value) {

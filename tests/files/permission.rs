@@ -31,7 +31,7 @@ async fn until(hub: &Serving, name: &str, state: &str) -> Value {
     let url = format!("http://{}/v1/plugins/{name}", hub.address);
     within(async {
         loop {
-            let status: Value = reqwest::get(&url).await.unwrap().json().await.unwrap();
+            let status: Value = crate::hub::http_client().get(&url).send().await.unwrap().json().await.unwrap();
             if status["state"] == state {
                 return status;
             }

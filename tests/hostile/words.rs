@@ -53,7 +53,7 @@ async fn said(json: bool) -> Vec<String> {
     let mut serving = Serving::of(&mut command).await;
     serving.until_said("activated").await;
     let url = format!("http://{}/v1/events", serving.address);
-    reqwest::Client::new().post(url).json(&json!({"type": "task.created"})).send().await.unwrap();
+    crate::hub::http_client().post(url).json(&json!({"type": "task.created"})).send().await.unwrap();
     serving.all_until_said("test text").await
 }
 
@@ -110,7 +110,7 @@ async fn a_key_that_is_asked_for_is_cut_in_the_log() {
     let mut serving = Serving::of(command.env("RUST_LOG", "info,plugin=debug")).await;
     serving.until_said("activated").await;
     let url = format!("http://{}/v1/events", serving.address);
-    reqwest::Client::new().post(url).json(&json!({"type": "task.created"})).send().await.unwrap();
+    crate::hub::http_client().post(url).json(&json!({"type": "task.created"})).send().await.unwrap();
     let lines = serving.all_until_said("test text").await;
     assert_eq!(lines.len(), 2, "{lines:#?}");
     assert!(lines[0].contains("\\n… (cut, 60000 bytes)") && lines[0].len() < 10_000, "{}", lines[0].len());

@@ -31,8 +31,7 @@ pub struct Receipt {
 /// Events that are in line for the log.
 #[derive(Debug)]
 pub struct Publishing {
-    /// None if there are none.
-    pub(super) submitted: Option<Submitted>,
+    pub(super) submitted: Submitted,
     pub(super) ids: Vec<Arc<str>>,
 }
 
@@ -42,8 +41,7 @@ impl Publishing {
     /// # Errors
     /// [`PublishError::Append`] if the journal could not be written, or the hub ends meanwhile. The log has counted it.
     pub async fn receipts(self) -> Result<Vec<Receipt>, PublishError> {
-        let Some(submitted) = self.submitted else { return Ok(Vec::new()) };
-        Ok(match submitted.seqs().await? {
+        Ok(match self.submitted.seqs().await? {
             Seqs::From(first) => {
                 let receipt = |(seq, event_id)| Receipt { seq, event_id, duplicate: false };
                 (first..).zip(self.ids).map(receipt).collect()
@@ -59,6 +57,9 @@ impl Publishing {
 /// Why nothing was published. Of several events handed in together, none was.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PublishError {
+    /// No events were handed in.
+    #[error("expected at least one event, found none")]
+    Empty,
     /// A field is out of bounds.
     #[error("event {index}: {error}")]
     Invalid {
@@ -87,6 +88,7 @@ impl PublishError {
     /// Stable, for programs.
     pub fn code(&self) -> &'static str {
         match self {
+            Self::Empty => "publish.empty",
             Self::Invalid { error, .. } => error.code,
             Self::Rejected { .. } => "publish.rejected",
             Self::Append(AppendError::Full) => "publish.full",

@@ -1,4 +1,7 @@
 //! Request and reply: one cursor looks for the replies that anybody waits for.
+//!
+//! A request that is repeated with the same ids is the first one over again: its reply may be in the log already, so there
+//! it is looked for.
 
 use super::{Bus, PublishError, Publishing, Receipt};
 use crate::{
@@ -211,20 +214,17 @@ impl Asked {
     /// # Errors
     /// [`RequestError::Timeout`], or that the request did not get into the log.
     pub async fn reply(self) -> Result<Reply, RequestError> {
-        let Self { bus, mut waiting, publishing, reply_type, until, patience } = self;
+        let Self { bus, waiting, publishing, reply_type, until, patience } = self;
         let request = publishing.receipts().await?.pop().ok_or(PublishError::Append(AppendError::Stopped))?;
-        let later = async {
-            loop {
-                match waiting.received.recv().await {
-                    // An earlier event with the same correlation id, or the request itself, is no reply.
-                    Some(candidate) if candidate.seq <= request.seq => {}
-                    other => return other,
-                }
+        let mut correlation_id = waiting.correlation_id.clone();
+        let found = async {
+            if request.duplicate {
+                repeated(&bus, request.seq, waiting, &reply_type, &mut correlation_id).await
+            } else {
+                waiting.reply_after(request.seq).await
             }
         };
-        let outcome = timeout_at(until, later).await;
-        let correlation_id = waiting.correlation_id.clone();
-        match outcome {
+        match timeout_at(until, found).await {
             Ok(Some(reply)) => Ok(Reply { request, correlation_id, reply }),
             Ok(None) => Err(PublishError::Append(AppendError::Stopped).into()),
             Err(_) => {
@@ -233,4 +233,45 @@ impl Asked {
             }
         }
     }
+}
+
+impl Registration {
+    /// The first reply after `seq`: an earlier event with the same correlation id, or the request itself, is none. `None`: the
+    /// log has ended.
+    async fn reply_after(mut self, seq: u64) -> Option<Arc<Event>> {
+        loop {
+            match self.received.recv().await {
+                Some(candidate) if candidate.seq <= seq => {}
+                other => return other,
+            }
+        }
+    }
+}
+
+/// The reply to the request that stands at `seq` already: the first in the log, or if there is none yet, the next to come.
+/// Reads no further than where the log ends, a batch at a time, and for no longer than the caller waits.
+async fn repeated(
+    bus: &Bus,
+    seq: u64,
+    mut waiting: Registration,
+    reply_type: &Glob,
+    correlation_id: &mut Arc<str>,
+) -> Option<Arc<Event>> {
+    let mut cursor = bus.log().cursor(seq);
+    while let Some(step) = cursor.read().await {
+        let Step::Events(chunk) = step else { continue };
+        for event in chunk.events() {
+            let id = event.metadata.correlation_id.as_ref();
+            if event.seq == seq {
+                // Replies have the first one's, which the hub may have made: this one's was another then.
+                if let Some(first) = id.filter(|first| *first != correlation_id) {
+                    *correlation_id = first.clone();
+                    waiting = bus.shared.replies.register(first, reply_type);
+                }
+            } else if id == Some(&*correlation_id) && reply_type.matches(&event.event_type) {
+                return Some(event.clone());
+            }
+        }
+    }
+    waiting.reply_after(cursor.position() - 1).await
 }

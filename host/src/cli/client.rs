@@ -3,11 +3,13 @@
 //!
 //! It repeats nothing by itself: whether a request may be sent again is for `sender` and `tail` to decide.
 
+use hyper_util::client::proxy::matcher::Matcher;
 use reqwest::header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER};
 use reqwest::{RequestBuilder, Response, StatusCode, Url};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::fmt;
+use std::net::IpAddr;
 use std::time::Duration;
 
 /// How long an ordinary answer may take.
@@ -23,15 +25,57 @@ pub(super) enum ClientError {
         "no hub answers at {url} ({cause}): start one with `busway serve`, or name another with --url or BUSWAY_URL"
     )]
     Unreachable { url: Url, cause: String },
+    /// Nothing was sent: the proxy that the environment names could not be reached.
+    #[error("{url} was not reached through the proxy {} ({cause}): {PROXY_HELP}", .proxy.0)]
+    ProxyUnreachable { url: Url, proxy: Proxy, cause: String },
     /// Something may have been sent.
-    #[error("the connection to {url} broke: {cause}")]
-    Broken { url: Url, cause: String },
+    #[error("the connection to {url}{} broke: {cause}", through(.proxy))]
+    Broken { url: Url, proxy: Option<Proxy>, cause: String },
     /// The hub said no.
     #[error("{0}")]
     Problem(Box<Problem>),
     /// Somebody else answered.
-    #[error("{url} answered {status}, not as a Busway hub does: is --url right?")]
-    NotAHub { url: Url, status: StatusCode },
+    #[error("{url}{} answered {status}, not as a Busway hub does: {}", through(.proxy), help(.proxy))]
+    NotAHub { url: Url, proxy: Option<Proxy>, status: StatusCode },
+}
+
+const PROXY_HELP: &str = "is --url right? NO_PROXY lists the hosts that are reached without the proxy";
+
+/// A proxy's address, without the user name and password that may be part of it in the environment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Proxy(String);
+
+impl Proxy {
+    /// The proxy for `url` that the environment names (`http_proxy`, `ALL_PROXY`, `NO_PROXY` …). There is none for a
+    /// loopback address: a proxy would connect to its own machine, not to this one.
+    fn from_env(url: &Url) -> Option<Self> {
+        if is_loopback(url) {
+            return None;
+        }
+        // The matcher that reqwest itself asks.
+        let proxy = Matcher::from_env().intercept(&url.as_str().parse().ok()?)?;
+        Some(Self(proxy.uri().to_string()))
+    }
+}
+
+fn through(proxy: &Option<Proxy>) -> String {
+    proxy.as_ref().map(|Proxy(address)| format!(" through the proxy {address}")).unwrap_or_default()
+}
+
+fn help(proxy: &Option<Proxy>) -> &'static str {
+    if proxy.is_some() { PROXY_HELP } else { "is --url right?" }
+}
+
+/// `localhost` and the names below it (RFC 6761, section 6.3), 127.0.0.0/8 (RFC 1122, section 3.2.1.3) and `::1` (RFC 4291,
+/// section 2.5.3), also as an IPv4-mapped address.
+fn is_loopback(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default();
+    let name = host.trim_end_matches('.');
+    if name == "localhost" || name.ends_with(".localhost") {
+        return true;
+    }
+    let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    address.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
 }
 
 impl ClientError {
@@ -86,6 +130,8 @@ impl fmt::Display for Problem {
 pub(super) struct Client {
     http: reqwest::Client,
     base: Url,
+    /// The proxy between this client and the hub.
+    proxy: Option<Proxy>,
 }
 
 impl Client {
@@ -98,13 +144,16 @@ impl Client {
         let with_scheme = if url.contains("://") { url.to_string() } else { format!("http://{url}") };
         let base: Url = with_scheme.parse().with_context(|| format!("--url {url:?} is not an address"))?;
         anyhow::ensure!(base.scheme() == "http", "--url {url:?}: expected an http:// address, found {}", base.scheme());
-        let http = reqwest::Client::builder()
+        let proxy = Proxy::from_env(&base);
+        let builder = reqwest::Client::builder();
+        let builder = if proxy.is_none() { builder.no_proxy() } else { builder };
+        let http = builder
             .connect_timeout(Duration::from_secs(5))
             .pool_idle_timeout(IDLE)
             .redirect(reqwest::redirect::Policy::none())
             .user_agent(concat!("busway/", env!("CARGO_PKG_VERSION")))
             .build()?;
-        Ok(Self { http, base })
+        Ok(Self { http, base, proxy })
     }
 
     /// Reads a resource.
@@ -168,25 +217,25 @@ impl Client {
         }
         // A limit for the head of the answer only: the body has no end.
         let answer = match tokio::time::timeout(ANSWER, request.send()).await {
-            Ok(answer) => answer.map_err(|error| failure(error, &url))?,
-            Err(_) => return Err(ClientError::Broken { url, cause: "no answer".into() }),
+            Ok(answer) => answer.map_err(|error| self.failure(error, &url))?,
+            Err(_) => return Err(ClientError::Broken { url, proxy: self.proxy.clone(), cause: "no answer".into() }),
         };
         let kind = answer.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
         match answer.status() {
             StatusCode::OK if kind.starts_with("text/event-stream") => Ok(answer),
-            StatusCode::OK => Err(ClientError::NotAHub { url, status: StatusCode::OK }),
-            _ => Err(problem(answer, url).await),
+            StatusCode::OK => Err(self.not_a_hub(url, StatusCode::OK)),
+            _ => Err(self.problem(answer, url).await),
         }
     }
 
     async fn read<T: DeserializeOwned>(&self, request: RequestBuilder, url: Url) -> Result<T, ClientError> {
-        let answer = request.send().await.map_err(|error| failure(error, &url))?;
+        let answer = request.send().await.map_err(|error| self.failure(error, &url))?;
         let status = answer.status();
         if !status.is_success() {
-            return Err(problem(answer, url).await);
+            return Err(self.problem(answer, url).await);
         }
-        let body = answer.bytes().await.map_err(|error| failure(error, &url))?;
-        serde_json::from_slice(&body).map_err(|_| ClientError::NotAHub { url, status })
+        let body = answer.bytes().await.map_err(|error| self.failure(error, &url))?;
+        serde_json::from_slice(&body).map_err(|_| self.not_a_hub(url, status))
     }
 
     /// The base's own path stays in front, for hubs behind a proxy.
@@ -200,12 +249,33 @@ impl Client {
         }
         url
     }
-}
 
-fn failure(error: reqwest::Error, url: &Url) -> ClientError {
-    let url = url.clone();
-    let cause = innermost(&error);
-    if error.is_connect() { ClientError::Unreachable { url, cause } } else { ClientError::Broken { url, cause } }
+    fn failure(&self, error: reqwest::Error, url: &Url) -> ClientError {
+        let (url, proxy, cause) = (url.clone(), self.proxy.clone(), innermost(&error));
+        match proxy {
+            Some(proxy) if error.is_connect() => ClientError::ProxyUnreachable { url, proxy, cause },
+            None if error.is_connect() => ClientError::Unreachable { url, cause },
+            proxy => ClientError::Broken { url, proxy, cause },
+        }
+    }
+
+    fn not_a_hub(&self, url: Url, status: StatusCode) -> ClientError {
+        ClientError::NotAHub { url, proxy: self.proxy.clone(), status }
+    }
+
+    async fn problem(&self, answer: Response, url: Url) -> ClientError {
+        let status = answer.status();
+        let retry_after = answer.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+        let body = answer.bytes().await.unwrap_or_default();
+        match serde_json::from_slice::<Problem>(&body) {
+            Ok(mut problem) => {
+                problem.status = status.as_u16();
+                problem.retry_after = retry_after.map(Duration::from_secs);
+                ClientError::Problem(Box::new(problem))
+            }
+            Err(_) => self.not_a_hub(url, status),
+        }
+    }
 }
 
 /// The last of the causes: "Connection refused", not "error sending request".
@@ -215,20 +285,6 @@ fn innermost(error: &dyn std::error::Error) -> String {
         cause = next;
     }
     cause.to_string()
-}
-
-async fn problem(answer: Response, url: Url) -> ClientError {
-    let status = answer.status();
-    let retry_after = answer.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
-    let body = answer.bytes().await.unwrap_or_default();
-    match serde_json::from_slice::<Problem>(&body) {
-        Ok(mut problem) => {
-            problem.status = status.as_u16();
-            problem.retry_after = retry_after.map(Duration::from_secs);
-            ClientError::Problem(Box::new(problem))
-        }
-        Err(_) => ClientError::NotAHub { url, status },
-    }
 }
 
 #[cfg(test)]
@@ -266,6 +322,21 @@ mod tests {
         assert_eq!(address("h:1", &["v1", "plugins", "a/b"], &[]), "http://h:1/v1/plugins/a%2Fb");
         let query = [("types", "a.*,b".to_string())];
         assert_eq!(address("http://h/hub/", &["v1", "events"], &query), "http://h/hub/v1/events?types=a.*%2Cb");
+    }
+
+    #[test]
+    fn loopback_is_a_name_or_an_address_of_this_machine() {
+        let is = |url: &str| is_loopback(&url.parse().unwrap());
+        for url in
+            ["localhost", "LOCALHOST.", "a.localhost", "127.0.0.1", "127.9.8.7", "127.1", "[::1]", "[::ffff:127.0.0.1]"]
+        {
+            assert!(is(&format!("http://{url}:8787/")), "{url}");
+        }
+        for url in
+            ["h", "localhost.example.org", "notlocalhost", "128.0.0.1", "127.0.0.1.example.org", "[::2]", "0.0.0.0"]
+        {
+            assert!(!is(&format!("http://{url}:8787/")), "{url}");
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use super::FAILED;
 use super::client::Client;
 use super::output::{Output, note};
 use super::render;
-use chrono::DateTime;
+use crate::event::time;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -36,11 +36,11 @@ pub(super) struct Criteria {
     #[serde(skip_serializing_if = "Option::is_none")]
     code: Option<String>,
     /// That died then or later, such as 2026-11-22T07:35:00Z.
-    #[arg(long, value_name = "TIME", value_parser = time)]
+    #[arg(long, value_name = "TIME", value_parser = time_flag)]
     #[serde(skip_serializing_if = "Option::is_none")]
     since: Option<String>,
     /// That died before.
-    #[arg(long, value_name = "TIME", value_parser = time)]
+    #[arg(long, value_name = "TIME", value_parser = time_flag)]
     #[serde(skip_serializing_if = "Option::is_none")]
     until: Option<String>,
 }
@@ -86,10 +86,10 @@ pub(super) struct SomeArgs {
 }
 
 /// Checked here, and handed on as it was written.
-fn time(text: &str) -> Result<String, String> {
-    match DateTime::parse_from_rfc3339(text) {
-        Ok(_) => Ok(text.to_owned()),
-        Err(_) => Err(format!("expected a time as in RFC 3339, such as 2026-11-22T07:35:00Z, found {text:?}")),
+fn time_flag(text: &str) -> Result<String, String> {
+    match time::parse(text) {
+        Some(_) => Ok(text.to_owned()),
+        None => Err(format!("expected {}, found {text:?}", time::EXPECTED)),
     }
 }
 

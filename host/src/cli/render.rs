@@ -6,11 +6,11 @@ mod table;
 
 pub(super) use table::{facts, plugins, table};
 
+use crate::text;
 use chrono::{DateTime, Local};
 use clap::builder::styling::{AnsiColor, Style};
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use std::fmt::Write;
 use unicode_width::UnicodeWidthChar;
 
 /// Terminals below this width get no columns, only spaces between the parts: what counts is the data.
@@ -79,23 +79,10 @@ fn type_style(event_type: &str) -> Style {
     AnsiColor::Cyan.on_default()
 }
 
-/// The text without anything that steers a terminal: control characters of both ranges and those that turn the
-/// direction of writing become escapes; line breaks (between JSON tokens, if anywhere) become spaces.
+/// The text as one line without anything that steers a terminal: line breaks and tabs (between JSON tokens, if anywhere) become
+/// spaces, the rest of what is unsafe escapes.
 pub(super) fn harmless(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '\n' | '\r' | '\t' => out.push(' '),
-            '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
-                let _ = write!(out, "\\u{:04x}", u32::from(c));
-            }
-            c if c.is_control() => {
-                let _ = write!(out, "\\u{:04x}", u32::from(c));
-            }
-            c => out.push(c),
-        }
-    }
-    out
+    text::line(&text.replace(['\n', '\r', '\t'], " ")).into_owned()
 }
 
 fn columns(text: &str) -> usize {

@@ -1,6 +1,10 @@
 //! `busway serve`: runs the hub until it is told to stop.
 
-use super::{output::note, supervisor::Supervisor};
+use super::{
+    output::{LogWriter, note},
+    signals::Signals,
+    supervisor::Supervisor,
+};
 use crate::{
     config::Config,
     confine::{Needs, confine},
@@ -12,18 +16,16 @@ use crate::{
 use anyhow::Context;
 use std::{
     fs::DirBuilder,
-    io::IsTerminal,
     net::SocketAddr,
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     process::ExitCode,
     time::Duration,
 };
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
-/// As a shell reports a program that SIGTERM ended.
-const ENDED_AT_ONCE: u8 = 143;
+/// What a shell adds to the number of the signal that ended a program.
+const ENDED_BY: u8 = 128;
 
 /// While plugins are loaded, a supervisor is told this often ...
 const EXTEND_EVERY: Duration = Duration::from_secs(5);
@@ -44,8 +46,8 @@ pub(super) struct ServeArgs {
     /// Keep everything in memory: no journal, and what happened ends with the hub.
     #[arg(long)]
     pub(super) memory: bool,
-    /// Address to listen on; overrides the configuration.
-    #[arg(long, value_name = "ADDR")]
+    /// Address and port to listen on, such as 127.0.0.1:8787 or localhost:8787; overrides the configuration.
+    #[arg(long, value_name = "ADDR:PORT", value_parser = crate::listen::parse)]
     pub(super) listen: Option<SocketAddr>,
     /// Play made-up agent traffic into the hub, so many events a second.
     #[arg(long, value_name = "RATE", num_args = 0..=1, default_missing_value = "5", value_parser = clap::value_parser!(u32).range(1..=100_000))]
@@ -130,19 +132,35 @@ async fn serve(config: Config, demo: Option<u32>, supervisor: Supervisor) -> any
         true => "events in memory".to_owned(),
         false => format!("events in {}/", config.journal.dir.display()),
     };
-    let hub = Hub::start(config).await?;
+    let mut starting = std::pin::pin!(Hub::start(config));
+    let mut ended = false;
+    // A large journal takes its time to open.
+    let hub = loop {
+        tokio::select! {
+            hub = &mut starting => break hub?,
+            signal = signals.end() => {
+                if std::mem::replace(&mut ended, true) {
+                    return Ok(ExitCode::from(ENDED_BY + signal));
+                }
+                note("stopping as soon as the hub has started; a second signal ends it at once");
+            }
+        }
+    };
+    if ended {
+        return stop(hub, signals, &supervisor).await;
+    }
     let addr = hub.addr();
     note(format_args!("listening on http://{addr}, plugins from {}/, {journal}; ctrl-c ends it", dir.display()));
     tokio::select! {
         () = loaded(&hub, &supervisor) => {}
-        () = signals.next() => return stop(hub, signals, &supervisor).await,
+        _ = signals.end() => return stop(hub, signals, &supervisor).await,
     }
     supervisor.tell("READY=1");
     let demo = demo.map(|rate| {
         note(format_args!("playing {rate} made-up events a second; `busway tail` shows them"));
         tokio::spawn(play(hub.bus().clone(), rate))
     });
-    signals.next().await;
+    signals.end().await;
     if let Some(demo) = demo {
         demo.abort();
     }
@@ -171,14 +189,14 @@ async fn stop(hub: Hub, mut signals: Signals, supervisor: &Supervisor) -> anyhow
             }
             Ok(ExitCode::SUCCESS)
         }
-        () = signals.next() => Ok(ExitCode::from(ENDED_AT_ONCE)),
+        signal = signals.end() => Ok(ExitCode::from(ENDED_BY + signal)),
     }
 }
 
 fn begin_logging(json: bool) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let colours = std::io::stderr().is_terminal();
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr);
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter).with_ansi(LogWriter::colour()).with_writer(LogWriter::new);
     // Set already only where a program runs this as a library; then its own choice stands.
     let _ = if json { builder.json().try_init() } else { builder.try_init() };
 }
@@ -195,25 +213,6 @@ fn allow_files(config: &Config) {
     let raised = rustix::process::Rlimit { current: Some(allowed), maximum: limits.maximum };
     if rustix::process::setrlimit(rustix::process::Resource::Nofile, raised).is_err() || allowed < wanted {
         note(format_args!("the system allows {allowed} open files, fewer than max_connections needs ({wanted})"));
-    }
-}
-
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn new() -> anyhow::Result<Self> {
-        let hear = |kind| signal(kind).context("cannot listen for signals");
-        Ok(Self { terminate: hear(SignalKind::terminate())?, interrupt: hear(SignalKind::interrupt())? })
-    }
-
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
     }
 }
 

@@ -8,7 +8,6 @@ use super::filter::FilterArgs;
 use super::output::{Output, note};
 use super::render;
 use super::sse::{Message, Parser};
-use anyhow::Context;
 use futures_util::StreamExt;
 use serde::Deserialize;
 use std::fmt;
@@ -86,8 +85,6 @@ enum End {
     Enough,
     /// Worth another try.
     Cut(String),
-    /// The hub has begun to number anew.
-    NewEpoch,
 }
 
 struct Tail {
@@ -127,10 +124,6 @@ impl Tail {
             let why = match self.connection(&mut connected).await {
                 Ok(End::Enough) => return Ok(()),
                 Ok(End::Cut(why)) => why,
-                Ok(End::NewEpoch) => match self.adopt_new_epoch().await {
-                    Ok(()) => continue,
-                    Err(error) => error.to_string(),
-                },
                 Err(error) => match error.downcast::<ClientError>() {
                     // What a first connection is told to do would be noise here.
                     Ok(ClientError::Unreachable { cause, .. }) if connected => format!("no hub answers ({cause})"),
@@ -148,10 +141,7 @@ impl Tail {
     /// One connection, from its opening to its end.
     async fn connection(&mut self, connected: &mut bool) -> anyhow::Result<End> {
         let path = ["v1", "events", "stream"];
-        let answer = match self.client.stream(&path, &self.query, Some(&self.last_event_id)).await {
-            Err(error) if error.code() == Some("epoch.mismatch") => return Ok(End::NewEpoch),
-            answer => answer?,
-        };
+        let answer = self.client.stream(&path, &self.query, Some(&self.last_event_id)).await?;
         if std::mem::replace(connected, true) && self.pause > FIRST_PAUSE {
             note("connected again");
         }
@@ -185,39 +175,37 @@ impl Tail {
             "message" => {
                 if self.lines {
                     let line = render::event_line(&message.data, self.out.width(), self.out.colour());
-                    self.out.line(line)?;
+                    self.out.coloured(line)?;
                 } else {
                     // Line breaks stand between tokens only, where a space is as good.
                     self.out.line(message.data.replace('\n', " "))?;
                 }
                 self.left = self.left.map(|left| left - 1);
             }
-            "lagged" => self.lag(&message.data),
-            // Whatever later hubs add.
+            "lagged" => match serde_json::from_str::<Lagged>(&message.data) {
+                Ok(gap) => note(gap),
+                Err(_) => note(format_args!("missed events: {}", render::harmless(&message.data))),
+            },
+            "epoch" => match serde_json::from_str::<NewEpoch>(&message.data) {
+                Ok(epoch) => note(epoch),
+                Err(_) => note(format_args!("the hub's log is another: {}", render::harmless(&message.data))),
+            },
+            // `position`, of which the id is all, and whatever later hubs add.
             _ => {}
         }
         Ok(())
     }
+}
 
-    /// Says what is missing, and goes on after it: a reconnect shall not ask for it again.
-    fn lag(&mut self, data: &str) {
-        let Ok(gap) = serde_json::from_str::<Lagged>(data) else {
-            return note(format_args!("missed events: {}", render::harmless(data)));
-        };
-        note(&gap);
-        if let Some((epoch, _)) = self.last_event_id.split_once(':') {
-            self.last_event_id = format!("{epoch}:{}", gap.to);
-        }
-    }
+/// What the hub says where it cannot go on after the last event that was seen.
+#[derive(Deserialize)]
+struct NewEpoch {
+    from: u64,
+}
 
-    async fn adopt_new_epoch(&mut self) -> anyhow::Result<()> {
-        let now = numbers(&self.client).await.context("the hub has begun a new numbering")?;
-        note(format_args!(
-            "the hub lost its events and has begun a new numbering; going on with its oldest, {}",
-            now.oldest
-        ));
-        self.last_event_id = format!("{}:{}", now.epoch, now.oldest.saturating_sub(1));
-        Ok(())
+impl fmt::Display for NewEpoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the hub has begun a new numbering of its events; going on with seq {}", self.from)
     }
 }
 
@@ -244,7 +232,7 @@ impl fmt::Display for Lagged {
 /// Whether a hub that was fine may be fine again. A filter plugin may still be loading after a restart.
 fn is_passing(error: &ClientError) -> bool {
     match error {
-        ClientError::Unreachable { .. } | ClientError::Broken { .. } => true,
+        ClientError::Unreachable { .. } | ClientError::ProxyUnreachable { .. } | ClientError::Broken { .. } => true,
         ClientError::NotAHub { status, .. } => status.is_server_error(),
         ClientError::Problem(problem) => matches!(problem.status, 404 | 429 | 500..),
     }

@@ -2,6 +2,7 @@
 
 use super::{
     App,
+    extract::{NoQuery, Segment},
     problem::Problem,
     stream::{Source, respond},
 };
@@ -9,24 +10,35 @@ use crate::plugin::{
     feed::{Next, Watch},
     registry::CommandError,
 };
-use axum::{
-    body::Bytes,
-    extract::{Path, State},
-    response::Response,
-};
+use axum::{body::Bytes, extract::State, response::Response};
 use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
 
-pub(super) async fn follow(State(app): State<Arc<App>>, Path(name): Path<String>) -> Result<Response, Problem> {
+pub(super) async fn follow(
+    State(app): State<Arc<App>>,
+    _: NoQuery,
+    Segment(name): Segment,
+) -> Result<Response, Problem> {
     let plugin = app.plugins.get(&name).ok_or(CommandError::Unknown(name))?;
-    Ok(respond(&app, Calls(plugin.feed().watch())))
+    Ok(respond(&app, Calls { watch: plugin.feed().watch(), drained: app.drained.clone() }))
 }
 
-struct Calls(Watch);
+struct Calls {
+    watch: Watch,
+    /// Cancelled once there are no more calls.
+    drained: CancellationToken,
+}
 
 impl Source for Calls {
     async fn next(&mut self) -> Option<Bytes> {
         loop {
-            return Some(match self.0.next().await? {
+            let next = tokio::select! {
+                // Those that have ended before the hub stops are told first.
+                biased;
+                next = self.watch.next() => next?,
+                () = self.drained.cancelled() => return None,
+            };
+            return Some(match next {
                 // Only a shadow wants to know of what the active version was not asked.
                 Next::Call(call) if call.version.is_none() => continue,
                 Next::Call(call) => Bytes::from(format!("event: call\ndata: {}\n\n", call.to_json())),

@@ -1,17 +1,24 @@
 //! `/v1/dead-letters`: what handlers could not handle: look at it, hand it to them again, or throw it away.
 
-use super::{App, events, journal, problem::Problem, query::Query};
+use super::{
+    App, body,
+    extract::{NoQuery, Segment},
+    journal,
+    problem::Problem,
+    query::{Query, digits},
+};
 use crate::{
+    event::time,
     journal::{Change, Journal, Letter, Letters, Owner, Select},
     plugin::{Kind, registry::Plugin},
 };
 use axum::{
     Json,
     body::Body,
-    extract::{Path, RawQuery, Request, State},
+    extract::{RawQuery, Request, State},
 };
 use chrono::{DateTime, Utc};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::Error};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -38,14 +45,18 @@ pub(super) async fn list(State(app): State<Arc<App>>, RawQuery(query): RawQuery)
     Ok(Json(Page { dead_letters: letters, next }))
 }
 
-pub(super) async fn show(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Json<Letter>, Problem> {
+pub(super) async fn show(
+    State(app): State<Arc<App>>,
+    _: NoQuery,
+    Segment(id): Segment,
+) -> Result<Json<Letter>, Problem> {
     let select = Select { id: Some(number(&id)?), limit: 1, ..Select::default() };
     let found = journal::of(&app)?.letters(select).await.map_err(|error| journal::read(&error))?;
     found.letters.into_iter().next().map(Json).ok_or_else(|| unknown(&id))
 }
 
 fn number(id: &str) -> Result<i64, Problem> {
-    id.parse().map_err(|_| unknown(id))
+    digits(id).and_then(|id| id.try_into().ok()).ok_or_else(|| unknown(id))
 }
 
 fn unknown(id: &str) -> Problem {
@@ -59,10 +70,20 @@ fn unknown(id: &str) -> Problem {
 struct Criteria {
     plugin: Option<String>,
     code: Option<String>,
+    #[serde(deserialize_with = "time")]
     since: Option<DateTime<Utc>>,
+    #[serde(deserialize_with = "time")]
     until: Option<DateTime<Utc>>,
     all: bool,
     ids: Option<Vec<i64>>,
+}
+
+fn time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<DateTime<Utc>>, D::Error> {
+    let Some(text) = Option::<String>::deserialize(deserializer)? else { return Ok(None) };
+    match time::parse(&text) {
+        Some(time) => Ok(Some(time)),
+        None => Err(D::Error::custom(format_args!("expected {}, found {text:?}", time::EXPECTED))),
+    }
 }
 
 impl Criteria {
@@ -185,9 +206,13 @@ fn handler(app: &App, plugin: &str) -> Option<Arc<Plugin>> {
     app.plugins.get(plugin).filter(|plugin| plugin.kind() == Some(Kind::Handler))
 }
 
-pub(super) async fn replay(State(app): State<Arc<App>>, request: Request<Body>) -> Result<Json<Replayed>, Problem> {
+pub(super) async fn replay(
+    State(app): State<Arc<App>>,
+    _: NoQuery,
+    request: Request<Body>,
+) -> Result<Json<Replayed>, Problem> {
     let journal = journal::of(&app)?;
-    let body = events::body(&app, request).await?;
+    let body = body::read(&app, request).await?;
     let criteria: Criteria = serde_json::from_slice(&body).map_err(|error| {
         let expected = "`ids`, some of `plugin`, `code`, `since`, `until`, or `all`";
         Problem::field("body.json", "body", expected, error.to_string())
@@ -226,7 +251,11 @@ pub(super) async fn purge(State(app): State<Arc<App>>, RawQuery(query): RawQuery
     throw_away(&app, Steps::begin(journal, which).await?).await
 }
 
-pub(super) async fn purge_one(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Json<Purged>, Problem> {
+pub(super) async fn purge_one(
+    State(app): State<Arc<App>>,
+    _: NoQuery,
+    Segment(id): Segment,
+) -> Result<Json<Purged>, Problem> {
     let which = Which::Ids(vec![number(&id)?]);
     let Json(purged) = throw_away(&app, Steps::begin(journal::of(&app)?, which).await?).await?;
     if purged.purged == 0 { Err(unknown(&id)) } else { Ok(Json(purged)) }

@@ -1,7 +1,8 @@
 //! `/v1/events`: publish, and read what is still there.
 
 use super::{
-    App,
+    App, body,
+    extract::NoQuery,
     problem::Problem,
     query::{FILTER, Query},
 };
@@ -12,9 +13,8 @@ use crate::{
 };
 use axum::{
     Json,
-    body::{Body, Bytes},
-    extract::{FromRequest, RawQuery, Request, State, rejection::BytesRejection},
-    http::{StatusCode, header},
+    body::Body,
+    extract::{RawQuery, Request, State},
 };
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -25,37 +25,14 @@ pub(super) struct Published {
     events: Vec<Receipt>,
 }
 
-pub(super) async fn publish(State(app): State<Arc<App>>, request: Request<Body>) -> Result<Json<Published>, Problem> {
-    let body = body(&app, request).await?;
+pub(super) async fn publish(
+    State(app): State<Arc<App>>,
+    _: NoQuery,
+    request: Request<Body>,
+) -> Result<Json<Published>, Problem> {
+    let body = body::read(&app, request).await?;
     let events = read_events(&body).inspect_err(|_| app.bus.count_unreadable(1))?;
     Ok(Json(Published { events: app.bus.publish_all(events).await? }))
-}
-
-/// The body of a JSON request, within its bounds of size and time.
-///
-/// # Errors
-/// `body.*`.
-pub(super) async fn body(app: &App, request: Request<Body>) -> Result<Bytes, Problem> {
-    let kind = request.headers().get(header::CONTENT_TYPE).map(|value| value.to_str().unwrap_or("?").to_owned());
-    // Asked for also because a page of another origin cannot send it without the browser asking us first.
-    let is_json =
-        |kind: &str| kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"));
-    if !kind.as_deref().is_some_and(is_json) {
-        let found = kind.unwrap_or_else(|| "none".into());
-        let problem = Problem::field("body.content-type", "content-type", "application/json", found);
-        return Err(problem.with_status(StatusCode::UNSUPPORTED_MEDIA_TYPE));
-    }
-    let whole = tokio::time::timeout(app.http.body_timeout_s.duration(), Bytes::from_request(request, &()));
-    match whole.await {
-        Err(_) => {
-            Err(Problem::new(408, "body.timeout", format!("the body was not there after {}", app.http.body_timeout_s)))
-        }
-        Ok(Ok(bytes)) => Ok(bytes),
-        Ok(Err(BytesRejection::FailedToBufferBody(error))) if error.status() == StatusCode::PAYLOAD_TOO_LARGE => {
-            Err(Problem::new(413, "body.too-large", format!("a body has at most {} bytes", super::MAX_BODY_BYTES)))
-        }
-        Ok(Err(error)) => Err(Problem::new(400, "body.unreadable", error.to_string())),
-    }
 }
 
 /// One event or an array of them. An array is read as a whole; only where that fails is each event read for itself, to say

@@ -1,6 +1,6 @@
 //! `/v1/journal`: where it is, how much it holds, and whether it can be written.
 
-use super::{App, problem::Problem};
+use super::{App, extract::NoQuery, problem::Problem};
 use crate::journal::{Journal, Sync};
 use axum::{Json, extract::State};
 use serde::Serialize;
@@ -36,7 +36,7 @@ struct Trouble {
     reason: String,
 }
 
-pub(super) async fn show(State(app): State<Arc<App>>) -> Result<Json<Shown>, Problem> {
+pub(super) async fn show(State(app): State<Arc<App>>, _: NoQuery) -> Result<Json<Shown>, Problem> {
     let journal = of(&app)?;
     let bytes = journal.used_bytes().await.map_err(|error| read(&error))?;
     let (log, config) = (app.bus.log(), journal.config());

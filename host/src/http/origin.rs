@@ -2,101 +2,117 @@
 //! machine, and names the page's origin (RFC 6454): a page that is not the hub's own has to be on the list. A page whose own
 //! name was made to point to this machine (DNS rebinding) names itself as the host: so hosts are checked too.
 
-use super::{App, HttpConfig, problem::Problem};
+use super::{HttpConfig, message::Host, problem::Problem};
 use axum::{
-    body::Body,
-    extract::{Request, State},
-    http::{HeaderMap, HeaderValue, Method, StatusCode, header},
-    middleware::Next,
-    response::{IntoResponse, Response},
+    http::{HeaderMap, HeaderValue, header},
+    response::Response,
 };
-use std::{net::IpAddr, sync::Arc};
+use std::net::IpAddr;
 
-pub(super) async fn check(
-    State(app): State<Arc<App>>,
-    request: Request<Body>,
-    next: Next,
-) -> Result<Response, Problem> {
-    let host = request.headers().get(header::HOST).map(|host| String::from_utf8_lossy(host.as_bytes()).into_owned());
-    if let Some(host) = host.filter(|host| !is_allowed_host(host, &app.http)) {
-        let detail =
-            format!("the hub is not addressed as {host:?}; http.allowed_hosts lists the names that it goes by");
-        return Err(Problem::new(421, "host.denied", detail));
-    }
-    let Some(origin) = foreign(request.headers()) else { return Ok(next.run(request).await) };
-    let value = HeaderValue::from_str(&origin).ok();
-    let Some(value) = value.filter(|_| app.http.allowed_origins.iter().any(|glob| glob.matches(&origin))) else {
-        let detail = format!("pages of {origin:?} may not talk to this hub; http.allowed_origins lists those that may");
-        return Err(Problem::new(403, "origin.denied", detail));
-    };
-    // What a browser asks before it lets a page of another origin send JSON (Fetch standard, CORS-preflight).
-    let mut response = if request.method() == Method::OPTIONS {
-        let methods = (header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST");
-        let headers = (header::ACCESS_CONTROL_ALLOW_HEADERS, "content-type, last-event-id");
-        (StatusCode::NO_CONTENT, [methods, headers]).into_response()
-    } else {
-        next.run(request).await
-    };
-    response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, value);
-    response.headers_mut().append(header::VARY, HeaderValue::from_static("origin"));
-    Ok(response)
-}
+/// How long a browser may remember what a route allows: Chromium takes up to two hours, Firefox a day. After a change of
+/// `allowed_origins` nobody wants to wait that long.
+const PREFLIGHT_MAX_AGE_S: &str = "600";
 
 /// An address is what it is; a name could be anybody's.
-fn is_allowed_host(host: &str, config: &HttpConfig) -> bool {
-    let port = |text: &str| text.is_empty() || text.strip_prefix(':').is_some_and(|port| port.parse::<u16>().is_ok());
-    if let Some((address, rest)) = host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        return address.parse::<IpAddr>().is_ok() && port(rest);
-    }
-    let (name, rest) = host.split_at(host.find(':').unwrap_or(host.len()));
-    let known = name.eq_ignore_ascii_case("localhost")
+///
+/// # Errors
+/// `host.denied`.
+pub(super) fn check_host(host: &Host, config: &HttpConfig) -> Result<(), Problem> {
+    let name = &host.name;
+    let is_known = name.starts_with('[')
+        || name.eq_ignore_ascii_case("localhost")
         || name.parse::<IpAddr>().is_ok()
         || config.allowed_hosts.iter().any(|glob| glob.matches(name));
-    known && port(rest)
+    if is_known {
+        return Ok(());
+    }
+    let detail =
+        format!("the hub is not addressed as {:?}; http.allowed_hosts lists the names that it goes by", host.authority);
+    Err(Problem::new(421, "host.denied", detail))
 }
 
-/// The origin of a page that is not from the address that it talks to.
-fn foreign(headers: &HeaderMap) -> Option<String> {
-    let origin = String::from_utf8_lossy(headers.get(header::ORIGIN)?.as_bytes()).into_owned();
-    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
-    let same = host.is_some_and(|host| origin.split_once("://").is_some_and(|(_, authority)| authority == host));
-    (!same).then_some(origin)
+/// The origin of the page that asks, if it is not the hub's own.
+///
+/// # Errors
+/// `origin.denied`.
+pub(super) fn check(
+    headers: &HeaderMap,
+    host: Option<&Host>,
+    config: &HttpConfig,
+) -> Result<Option<HeaderValue>, Problem> {
+    let Some(value) = headers.get(header::ORIGIN) else { return Ok(None) };
+    let origin = String::from_utf8_lossy(value.as_bytes());
+    if host.is_some_and(|host| is_own(&origin, host)) {
+        return Ok(None);
+    }
+    if config.allowed_origins.iter().any(|glob| glob.matches(&origin)) {
+        return Ok(Some(value.clone()));
+    }
+    let detail = format!("pages of {origin:?} may not talk to this hub; http.allowed_origins lists those that may");
+    Err(Problem::new(403, "origin.denied", detail))
+}
+
+/// The hub itself serves http. A page of https at the same host is another origin (RFC 6454, section 5), and whether a proxy
+/// before the hub serves it is not for the client to say.
+fn is_own(origin: &str, host: &Host) -> bool {
+    origin.strip_prefix("http://").is_some_and(|authority| authority.eq_ignore_ascii_case(&host.authority))
+}
+
+/// Lets the page of origin `foreign` read the answer (Fetch standard, section 3.3).
+pub(super) fn allow(mut response: Response, foreign: Option<HeaderValue>, config: &HttpConfig) -> Response {
+    let headers = response.headers_mut();
+    if !config.allowed_origins.is_empty() {
+        headers.append(header::VARY, HeaderValue::from_static("origin"));
+    }
+    if let Some(origin) = foreign {
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+        headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("retry-after"));
+    }
+    response
+}
+
+/// What a browser asks before it lets a page of another origin send JSON, or use other methods than GET and POST: the methods
+/// that the route has, and the fields that it reads.
+pub(super) fn allow_preflight(headers: &mut HeaderMap, path: &str) {
+    let Some(methods) = headers.get(header::ALLOW).cloned() else { return };
+    let has_body = methods.to_str().is_ok_and(|methods| methods.contains("POST") || methods.contains("PUT"));
+    if path == "/v1/events/stream" {
+        headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static("last-event-id"));
+    } else if has_body {
+        headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static("content-type"));
+    }
+    headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, methods);
+    headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static(PREFLIGHT_MAX_AGE_S));
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[track_caller]
-    fn check(origin: Option<&'static str>, expected: Option<&str>) {
-        let mut headers = HeaderMap::new();
-        headers.insert(header::HOST, HeaderValue::from_static("127.0.0.1:8787"));
-        if let Some(origin) = origin {
-            headers.insert(header::ORIGIN, HeaderValue::from_static(origin));
-        }
-        assert_eq!(foreign(&headers).as_deref(), expected);
+    fn host(authority: &str) -> Host {
+        let name = if authority.starts_with('[') { authority } else { authority.split(':').next().unwrap() };
+        Host { authority: authority.to_owned(), name: name.to_owned() }
     }
 
     #[test]
-    fn only_pages_of_the_hub_itself_are_not_foreign() {
-        check(None, None);
-        check(Some("http://127.0.0.1:8787"), None);
-        check(Some("http://127.0.0.1:3000"), Some("http://127.0.0.1:3000"));
-        check(Some("https://evil.example"), Some("https://evil.example"));
-        check(Some("null"), Some("null"));
+    fn only_pages_of_the_hub_itself_are_its_own_and_their_scheme_is_http() {
+        let own = |origin: &str, authority: &str| is_own(origin, &host(authority));
+        assert!(own("http://127.0.0.1:8787", "127.0.0.1:8787"));
+        assert!(own("http://hub.example", "HUB.example"));
+        for origin in ["https://127.0.0.1:8787", "http://127.0.0.1:3000", "http://127.0.0.1", "null", "127.0.0.1:8787"]
+        {
+            assert!(!own(origin, "127.0.0.1:8787"), "{origin}");
+        }
     }
 
     #[test]
     fn a_name_has_to_be_known_and_an_address_does_not() {
         let config = HttpConfig { allowed_hosts: vec!["hub.*".parse().unwrap()], ..HttpConfig::default() };
-        for host in ["127.0.0.1", "127.0.0.1:8787", "[::1]:8787", "[::1]", "localhost:1", "LOCALHOST", "hub.example:80"]
-        {
-            assert!(is_allowed_host(host, &config), "{host}");
+        for known in ["127.0.0.1", "127.0.0.1:8787", "[::1]", "localhost:1", "LOCALHOST", "hub.example:80"] {
+            assert!(check_host(&host(known), &config).is_ok(), "{known}");
         }
-        for host in
-            ["evil.example", "evil.example:8787", "127.0.0.1.evil.example", "[evil]:1", "localhost:x", "", "hubx"]
-        {
-            assert!(!is_allowed_host(host, &config), "{host}");
+        for unknown in ["evil.example", "evil.example:8787", "127.0.0.1.evil.example", "hubx"] {
+            assert!(check_host(&host(unknown), &config).is_err(), "{unknown}");
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::{
     question::QuestionError,
 };
 use axum::{
-    http::{HeaderValue, StatusCode, header},
+    http::{HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
@@ -36,6 +36,8 @@ pub struct Problem {
     index: Option<usize>,
     #[serde(skip)]
     retry_after: Option<&'static str>,
+    #[serde(skip)]
+    header: Option<(HeaderName, HeaderValue)>,
 }
 
 impl Problem {
@@ -53,6 +55,7 @@ impl Problem {
             found: None,
             index: None,
             retry_after: None,
+            header: None,
         }
     }
 
@@ -87,6 +90,17 @@ impl Problem {
         self
     }
 
+    /// With one header field of its own.
+    pub fn with_header(mut self, header: (HeaderName, HeaderValue)) -> Self {
+        self.header = Some(header);
+        self
+    }
+
+    /// See [`Problem::retry_after`].
+    pub fn seconds_to_retry(&self) -> Option<&'static str> {
+        self.retry_after
+    }
+
     /// Its HTTP status.
     pub fn status(&self) -> StatusCode {
         StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
@@ -100,6 +114,9 @@ impl IntoResponse for Problem {
         let mut response = (self.status(), [(header::CONTENT_TYPE, kind)], body).into_response();
         if let Some(seconds) = self.retry_after {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static(seconds));
+        }
+        if let Some((name, value)) = self.header {
+            response.headers_mut().insert(name, value);
         }
         response
     }
@@ -115,6 +132,7 @@ impl From<PublishError> for Problem {
     fn from(error: PublishError) -> Self {
         let (code, detail) = (error.code(), error.to_string());
         match error {
+            PublishError::Empty => Self::field(code, "events", "at least one event", "none"),
             PublishError::Invalid { index, error } => Self::from(error).at(index),
             PublishError::Rejected { index, .. } => Self::new(422, code, detail).at(index),
             PublishError::Append(AppendError::Full) => Self::new(429, code, detail).retry_after("1"),

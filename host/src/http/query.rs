@@ -2,7 +2,7 @@
 
 use super::problem::Problem;
 use crate::{
-    event::{EventFilter, Glob},
+    event::{EventFilter, Glob, time, unique::UniqueValue},
     log::{Log, view::Question},
     question::{Questions, Wanted},
 };
@@ -32,12 +32,15 @@ impl Query {
     /// Reads `text`, the part of a URI after `?`.
     ///
     /// # Errors
-    /// `query.unknown` or `query.repeated`.
+    /// `query.encoding`, `query.unknown` or `query.repeated`.
     pub fn parse(text: Option<&str>, known: &[&str]) -> Result<Self, Problem> {
+        let text = text.unwrap_or_default();
+        check_encoding(text)?;
         let mut values = BTreeMap::new();
-        for (name, value) in form_urlencoded::parse(text.unwrap_or_default().as_bytes()) {
+        for (name, value) in form_urlencoded::parse(text.as_bytes()) {
             if !known.contains(&&*name) {
-                let expected = format!("one of {}", known.join(", "));
+                let expected =
+                    if known.is_empty() { "no parameters".into() } else { format!("one of {}", known.join(", ")) };
                 return Err(Problem::field("query.unknown", "query", expected, name));
             }
             if values.insert(name.to_string(), value.into_owned()).is_some() {
@@ -61,13 +64,8 @@ impl Query {
     /// # Errors
     /// `query.time`.
     pub fn time(&self, name: &str) -> Result<Option<DateTime<Utc>>, Problem> {
-        let parse = |text: &str| {
-            let time = DateTime::parse_from_rfc3339(text).map_err(|_| {
-                let expected = "a time as in RFC 3339, such as 2026-11-22T07:35:00Z";
-                Problem::field("query.time", name, expected, format!("{text:?}"))
-            });
-            time.map(|time| time.to_utc())
-        };
+        let refused = |text: &str| Problem::field("query.time", name, time::EXPECTED, format!("{text:?}"));
+        let parse = |text: &str| time::parse(text).ok_or_else(|| refused(text));
         self.get(name).map(parse).transpose()
     }
 
@@ -89,8 +87,8 @@ impl Query {
     /// `query.number`.
     pub fn number(&self, name: &str, bounds: std::ops::RangeInclusive<u64>) -> Result<Option<u64>, Problem> {
         let Some(text) = self.get(name) else { return Ok(None) };
-        match text.parse() {
-            Ok(number) if bounds.contains(&number) => Ok(Some(number)),
+        match digits(text) {
+            Some(number) if bounds.contains(&number) => Ok(Some(number)),
             _ => {
                 let expected = match (*bounds.start(), *bounds.end()) {
                     (start, u64::MAX) => format!("a whole number of at least {start}"),
@@ -124,7 +122,7 @@ impl Query {
             required_tags: self.list("tags")?.unwrap_or_default(),
             excluded_tags: self.list("exclude_tags")?.unwrap_or_default(),
         };
-        let parse = |text: &str| serde_json::from_str(text);
+        let parse = |text: &str| serde_json::from_str(text).map(|UniqueValue(params)| params);
         let params = self
             .get("params")
             .map(parse)
@@ -157,6 +155,40 @@ impl Query {
         };
         entries.iter().map(parse).collect::<Result<_, _>>().map(Some)
     }
+}
+
+/// What `form_urlencoded` would pass over: it leaves a `%` that begins no escape, and puts U+FFFD in the place of bytes that are
+/// not UTF-8.
+fn check_encoding(text: &str) -> Result<(), Problem> {
+    let wrong = |found: String| {
+        let expected =
+            "UTF-8 without NUL, percent-encoded where a URI has no other form for it (RFC 3986, section 2.1)";
+        Err(Problem::field("query.encoding", "query", expected, found))
+    };
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [byte, after @ ..] = rest {
+        rest = after;
+        decoded.push(match (byte, after) {
+            (b'%', [high, low, after @ ..]) if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => {
+                rest = after;
+                let digit = |c: u8| (c as char).to_digit(16).unwrap_or_default() as u8;
+                (digit(*high) << 4) | digit(*low)
+            }
+            (b'%', _) => return wrong("a % without two hexadecimal digits behind it".into()),
+            (byte, _) => *byte,
+        });
+    }
+    match std::str::from_utf8(&decoded) {
+        Err(error) => wrong(error.to_string()),
+        Ok(text) if text.contains('\0') => wrong("NUL".into()),
+        Ok(_) => Ok(()),
+    }
+}
+
+/// A whole number as decimal digits and nothing else: `str::parse` also takes a `+`.
+pub(super) fn digits(text: &str) -> Option<u64> {
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
 }
 
 /// An epoch as text.
@@ -211,7 +243,9 @@ mod tests {
     #[test]
     fn bad_parameters_are_named() {
         refused("limit=11", "query.number");
-        refused("limit=", "query.number");
+        for number in ["", "-1", "%2B1", "+1", "1e3", "1.0", "0x1", "1%00", "%EF%BC%91", "18446744073709551616"] {
+            refused(&format!("limit={number}"), if number.contains("%00") { "query.encoding" } else { "query.number" });
+        }
         refused("from=0", "query.number");
         refused("from=-1", "query.number");
         refused("colour=red", "query.unknown");
@@ -219,5 +253,46 @@ mod tests {
         refused("types=a,,b", "query.list");
         refused("types=", "query.list");
         refused("epoch=x", "query.epoch");
+    }
+
+    #[test]
+    fn a_query_is_utf_8_and_its_escapes_are_whole() {
+        for text in [
+            "types=%zz",
+            "types=%",
+            "types=%4",
+            "types=%ff",
+            "types=%c3",
+            "types=%c3%28",
+            "types=%ed%a0%80",
+            "types=%00",
+            "%zz=1",
+        ] {
+            refused(text, "query.encoding");
+        }
+        let read = |text: &str| Query::parse(Some(text), &["types"]).unwrap().text("types").unwrap();
+        for (text, value) in [
+            ("types=%c3%bc", "ü"),
+            ("types=ü", "ü"),
+            ("types=a+b", "a b"),
+            ("types=a%2Bb", "a+b"),
+            ("types=%EF%BF%BD", "\u{fffd}"),
+            ("types=a=b", "a=b"),
+            ("types", ""),
+            ("%74ypes=a", "a"),
+            ("&&types=a&", "a"),
+        ] {
+            assert_eq!(read(text), value, "{text}");
+        }
+        refused("types=a&%74ypes=b", "query.repeated");
+    }
+
+    #[test]
+    fn times_are_rfc_3339() {
+        let read = |value: &str| Query::parse(Some(&format!("since={value}")), &["since"]).unwrap().time("since");
+        assert!(read("2026-11-22T07:35:00Z").unwrap().is_some());
+        for value in ["", "yesterday", "2026-11-22", "%2B10000-01-01T00:00:00Z", "9999-12-31T23:59:59-01:00"] {
+            assert_eq!(read(value).unwrap_err().code, "query.time", "{value}");
+        }
     }
 }

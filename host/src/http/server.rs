@@ -1,27 +1,31 @@
-//! Takes connections. A loop of our own on hyper, because `axum::serve` sets no timer: a client that sends its head one
-//! byte an hour would keep its connection for ever.
+//! Takes connections. A loop of our own on hyper, because `axum::serve` has no time limits and no limit of connections.
 
-use super::{HttpConfig, patience::Patient};
+use super::{
+    HttpConfig, connection,
+    front::Front,
+    linger,
+    patience::{MAX_REQUEST_LINE_BYTES, TimeLimits},
+    problem::Problem,
+};
 use crate::metrics::Metrics;
-use axum::{Router, body::Body};
-use hyper::{server::conn::http1, service::service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use axum::Router;
+use hyper::server::conn::http1;
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tower_service::Service;
 
-/// Largest request head, in bytes.
-const MAX_HEAD_BYTES: usize = 64 << 10;
+/// Largest request head, in bytes. More than the longest request line, so that this is refused for what it is.
+const MAX_HEAD_BYTES: usize = MAX_REQUEST_LINE_BYTES + (16 << 10);
+/// Connections that the kernel keeps until they are accepted. With the usual 128, a burst of thousands waits for repeated SYNs,
+/// a second or more each. The kernel takes less where `net.core.somaxconn` says so.
+const BACKLOG: u32 = 4096;
 /// How long to wait after the system refused a connection (out of file descriptors), before trying again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// What a connection above the limit gets.
-const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\nretry-after: 5\r\nconnection: close\r\n\
-    content-length: 147\r\n\r\n{\"type\":\"urn:busway:problem:connections.full\",\"title\":\"Service Unavailable\",\"status\":503,\"code\":\"connections.full\",\
-\"detail\":\"too many connections\"}";
+/// Most refused connections that are kept until their clients have read why. Those beyond are closed at once.
+const MAX_REFUSED_OPEN: usize = 256;
 
 /// A connection's place among [`HttpConfig::max_connections`]; a request extension, so that an upgraded connection keeps it.
 #[derive(Clone)]
@@ -38,6 +42,18 @@ impl Drop for Open {
     }
 }
 
+/// Listens on `address`.
+///
+/// # Errors
+/// Those of the system: the address is taken, is not this machine's, or may not be used.
+pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // So that a hub that was ended can be started again while its old connections time out.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
 /// Serves until `closing` is cancelled, then lets the requests that are under way finish.
 pub async fn serve(
     listener: TcpListener,
@@ -48,8 +64,16 @@ pub async fn serve(
     tasks: TaskTracker,
 ) {
     let places = Arc::new(Semaphore::new(config.max_connections.clamp(1, Semaphore::MAX_PERMITS)));
+    let refused_open = Arc::new(Semaphore::new(MAX_REFUSED_OPEN));
+    let limits = TimeLimits {
+        head: config.header_timeout_s.duration(),
+        idle: config.keep_alive_timeout_s.duration(),
+        write: config.write_timeout_s.duration(),
+    };
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(config.header_timeout_s.duration()).max_buf_size(MAX_HEAD_BYTES);
+    // The time limits of reading, and whether a client has gone, are the socket's business: see `patience`.
+    http.header_read_timeout(None::<Duration>).half_close(true).max_buf_size(MAX_HEAD_BYTES);
+    let front = Arc::new(Front::new(router, config));
     while let Some(accepted) = closing.run_until_cancelled(listener.accept()).await {
         let stream = match accepted {
             Ok((stream, _)) => stream,
@@ -61,54 +85,30 @@ pub async fn serve(
         };
         let Ok(permit) = places.clone().try_acquire_owned() else {
             metrics.http_refused.inc();
-            refuse(&stream);
+            refuse(stream, front.max_connections(), &refused_open, &tasks);
             continue;
         };
         metrics.http_connections.add(1);
         let place = Place { _permit: Arc::new(permit), _open: Arc::new(Open(metrics.clone())) };
         // An event goes out when it is there, not when a segment is full.
         let _ = stream.set_nodelay(true);
-        let stream = Patient::new(stream, config.write_timeout_s.duration());
-        tasks.spawn(connection(stream, http.clone(), router.clone(), place, closing.clone()));
+        tasks.spawn(connection::serve(stream, http.clone(), limits, front.clone(), place, closing.clone()));
     }
 }
 
-async fn connection(stream: Patient, http: http1::Builder, router: Router, place: Place, closing: CancellationToken) {
-    let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
-        request.extensions_mut().insert(place.clone());
-        let mut router = router.clone();
-        async move { Service::call(&mut router, request.map(Body::new)).await as Result<_, Infallible> }
-    });
-    let mut serving = std::pin::pin!(http.serve_connection(TokioIo::new(stream), service).with_upgrades());
-    let ended = tokio::select! {
-        ended = &mut serving => ended,
-        () = closing.cancelled() => {
-            serving.as_mut().graceful_shutdown();
-            serving.await
+/// Tells the client that there are too many, and hangs up.
+fn refuse(stream: TcpStream, max_connections: usize, open: &Arc<Semaphore>, tasks: &TaskTracker) {
+    let detail = format!("the hub has its {max_connections} connections");
+    let answer = connection::raw(&Problem::new(503, "connections.full", detail).retry_after("5"));
+    match open.clone().try_acquire_owned() {
+        Ok(permit) => {
+            tasks.spawn(async move {
+                linger::close(stream, &answer).await;
+                drop(permit);
+            });
         }
-    };
-    if let Err(error) = ended {
-        tracing::debug!(%error, "a connection ended early");
-    }
-}
-
-/// Says so if it can be said at once, and hangs up: a refused client gets no memory and no time.
-fn refuse(stream: &TcpStream) {
-    let _ = stream.try_write(FULL);
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn the_answer_to_too_many_is_as_long_as_it_says() {
-        let text = std::str::from_utf8(super::FULL).unwrap();
-        let (head, body) = text.split_once("\r\n\r\n").unwrap();
-        assert!(
-            head.contains(&format!("content-length: {}\r\n", body.len()))
-                || head.ends_with(&format!("content-length: {}", body.len())),
-            "{}",
-            body.len()
-        );
-        serde_json::from_str::<serde_json::Value>(body).unwrap();
+        Err(_) => {
+            let _ = stream.try_write(&answer);
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! Numbers and health: `/v1/stats`, `/metrics`, `/healthz`, `/readyz`.
 
-use super::{App, NotReady, problem::Problem};
+use super::{App, NotReady, extract::NoQuery, problem::Problem};
 use crate::{bus::Stats, journal::WriteError, metrics::Exposition};
 use axum::{
     Json,
@@ -11,7 +11,7 @@ use axum::{
 use serde_json::{Value, json};
 use std::sync::Arc;
 
-pub(super) async fn stats(State(app): State<Arc<App>>) -> Json<Stats> {
+pub(super) async fn stats(State(app): State<Arc<App>>, _: NoQuery) -> Json<Stats> {
     Json(app.bus.stats())
 }
 

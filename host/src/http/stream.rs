@@ -1,12 +1,17 @@
 //! `/v1/events/stream`: server-sent events (WHATWG HTML, section 9.2), a cursor on a view.
+//!
+//! [`Opening`] is the one place that decides what a client sees whose position cannot be resumed.
 
 use super::{
-    App,
+    App, NotReady,
     problem::Problem,
-    query::{FILTER, Query, Start, parse_epoch},
+    query::{FILTER, Query, Start, digits, parse_epoch},
 };
 use crate::{
-    log::view::{Delivery, ViewCursor},
+    log::{
+        Log,
+        view::{Delivery, ViewCursor},
+    },
     metrics::Metrics,
 };
 use axum::{
@@ -16,39 +21,111 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use futures_util::stream;
+use serde_json::json;
 use std::{convert::Infallible, sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
 
-/// How long a stream says nothing before it shows that it is alive.
+/// A stream that has nothing to say shows after this time that it is alive, and how far it has read.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
+/// The stream itself cannot refuse a position: an `EventSource` ends for good at any status other than 200 (WHATWG HTML,
+/// section 9.2.2), and its page never sees the body. So the client is told in the stream; see [`Opening`].
 pub(super) async fn follow(
     State(app): State<Arc<App>>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let known = [&FILTER[..], &["from", "epoch"]].concat();
+    let known = [&FILTER[..], &["from", "epoch"], &LAST_EVENT_ID].concat();
     let query = Query::parse(query.as_deref(), &known)?;
-    let start = match headers.get("last-event-id") {
-        Some(id) => after(id)?,
-        None => query.start()?,
+    let opening = Opening::of(&query, &headers, app.bus.log())?;
+    let question = match query.question(&app.questions) {
+        // After a restart, clients come back before the filter that they name is loaded.
+        Err(_) if *app.ready.borrow() == Err(NotReady::Loading) => {
+            let _ = app.ready.clone().wait_for(|ready| *ready != Err(NotReady::Loading)).await;
+            query.question(&app.questions)?
+        }
+        question => question?,
     };
-    start.check(app.bus.log())?;
-    let epoch = app.bus.log().epoch().to_string();
-    Ok(respond(&app, Events { cursor: app.views.follow(query.question(&app.questions)?, start.from), epoch }))
+    let cursor = app.views.follow(question, opening.from);
+    Ok(respond(&app, Events { cursor, epoch: app.bus.log().epoch().to_string(), refused: opening.refused }))
+}
+
+/// The query parameters in which clients that cannot set a header send the last id that they have seen.
+const LAST_EVENT_ID: [&str; 2] = ["lastEventId", "last_event_id"];
+
+/// Where a stream begins, and why not where the client asked.
+struct Opening {
+    /// The first seq wanted; none: what is published from now on.
+    from: Option<u64>,
+    /// The code and the text of the refusal.
+    refused: Option<(&'static str, String)>,
+}
+
+impl Opening {
+    /// The header `Last-Event-ID` is the newest that the client knows: its URL stays the same over all its connections. Then
+    /// comes the parameter of that name, then `from` and `epoch`.
+    ///
+    /// A position that this log cannot place is refused, and the stream begins with the oldest event: of all that is there,
+    /// nobody knows what the client has had.
+    fn of(query: &Query, headers: &HeaderMap, log: &Log) -> Result<Self, Problem> {
+        let header =
+            headers.get("last-event-id").map(|id| id.to_str().unwrap_or("bytes that are not ASCII").to_owned());
+        let parameters = LAST_EVENT_ID.iter().filter_map(|name| query.text(name));
+        let id = header.into_iter().chain(parameters).find(|id| !id.is_empty());
+        let wanted = query.start()?;
+        let start = match &id {
+            None => Ok(wanted),
+            Some(id) => after(id).ok_or_else(|| {
+                let detail = format!("the last event id is <epoch>:<seq> or a seq, found {id:?}");
+                ("query.last-event-id", detail)
+            }),
+        };
+        let placed = start.and_then(|start| match start.check(log) {
+            Ok(()) => Ok(start.from),
+            Err(problem) => Err((problem.code, problem.detail)),
+        });
+        Ok(match placed {
+            Ok(from) => Self { from, refused: None },
+            Err(refused) => {
+                let from = (id.is_some() || wanted.from.is_some()).then(|| log.oldest());
+                Self { from, refused: Some(refused) }
+            }
+        })
+    }
+}
+
+/// Reads what our records carry as their id, `<epoch>:<seq>`, or a bare seq.
+fn after(id: &str) -> Option<Start> {
+    let (epoch, seq) = match id.split_once(':') {
+        Some((epoch, seq)) => (Some(parse_epoch(epoch).ok()?), seq),
+        None => (None, id),
+    };
+    let seq = digits(seq)?;
+    Some(Start { from: Some(seq.saturating_add(1)), epoch })
 }
 
 /// Where a stream's records come from.
 pub(super) trait Source: Send + 'static {
     /// The next ones; none where there are no more. Dropping the future loses nothing.
     fn next(&mut self) -> impl Future<Output = Option<Bytes>> + Send;
+
+    /// The id with which a client resumes here; none where nobody can resume.
+    fn position(&self) -> Option<String> {
+        None
+    }
 }
 
 /// An answer that goes on for as long as there are records, the client listens and the hub runs.
 pub(super) fn respond(app: &App, source: impl Source) -> Response {
-    let stream = Stream { source, closing: app.closing.clone(), _open: Open::new(app.bus.metrics().clone()) };
-    // Sent before the first event, so that the client knows that it is connected.
-    let hello = stream::once(async { Ok::<_, Infallible>(Bytes::from_static(b": busway\n\n")) });
+    let stream = Stream {
+        source,
+        keep_alive: KEEP_ALIVE,
+        closing: app.closing.clone(),
+        _open: Open::new(app.bus.metrics().clone()),
+    };
+    // Sent before the first event, so that the client knows that it is connected, and where.
+    let hello = stream.comment("busway");
+    let hello = stream::once(async { Ok::<_, Infallible>(hello) });
     let rest = stream::unfold(stream, |mut stream| async {
         let bytes = stream.next().await?;
         Some((Ok(bytes), stream))
@@ -60,22 +137,9 @@ pub(super) fn respond(app: &App, source: impl Source) -> Response {
     (headers, Body::from_stream(stream::StreamExt::chain(hello, rest))).into_response()
 }
 
-/// `Last-Event-ID` is what our records carry, `<epoch>:<seq>`, or a bare seq.
-fn after(id: &HeaderValue) -> Result<Start, Problem> {
-    let refused = |found: &str| {
-        Problem::field("query.last-event-id", "Last-Event-ID", "`<epoch>:<seq>` or a seq", format!("{found:?}"))
-    };
-    let text = id.to_str().map_err(|_| refused("bytes that are not ASCII"))?;
-    let (epoch, seq) = match text.split_once(':') {
-        Some((epoch, seq)) => (Some(parse_epoch(epoch)?), seq),
-        None => (None, text),
-    };
-    let seq: u64 = seq.parse().map_err(|_| refused(text))?;
-    Ok(Start { from: Some(seq.saturating_add(1)), epoch })
-}
-
 struct Stream<S> {
     source: S,
+    keep_alive: Duration,
     closing: CancellationToken,
     _open: Open,
 }
@@ -100,29 +164,107 @@ impl<S: Source> Stream<S> {
     async fn next(&mut self) -> Option<Bytes> {
         tokio::select! {
             () = self.closing.cancelled() => None,
-            records = tokio::time::timeout(KEEP_ALIVE, self.source.next()) => {
-                records.unwrap_or(Some(Bytes::from_static(b": alive\n\n")))
+            records = tokio::time::timeout(self.keep_alive, self.source.next()) => {
+                records.unwrap_or_else(|_| Some(self.comment("alive")))
             }
         }
+    }
+
+    /// A comment, and the position. By the standard an id alone would be enough, and widespread clients ignore it then: so it
+    /// is an event, of a type that nobody listens to, and with a line of data, which is empty.
+    fn comment(&self, text: &str) -> Bytes {
+        Bytes::from(match self.source.position() {
+            Some(id) => format!(": {text}\nevent: position\nid: {id}\ndata:\n\n"),
+            None => format!(": {text}\n\n"),
+        })
     }
 }
 
 struct Events {
     cursor: ViewCursor,
     epoch: String,
+    refused: Option<(&'static str, String)>,
+}
+
+impl Events {
+    fn id(&self, last: u64) -> String {
+        format!("{}:{last}", self.epoch)
+    }
 }
 
 impl Source for Events {
     async fn next(&mut self) -> Option<Bytes> {
+        if let Some((code, detail)) = self.refused.take() {
+            let from = self.cursor.position();
+            let data = json!({"code": code, "epoch": self.epoch, "from": from, "detail": detail});
+            return Some(Bytes::from(format!("event: epoch\nid: {}\ndata: {data}\n\n", self.id(from - 1))));
+        }
         Some(match self.cursor.next().await? {
             Delivery::Gap(gap) => {
-                let text = format!(r#"{{"missed":{},"from":{},"to":{}}}"#, gap.missed(), gap.from, gap.to);
-                Bytes::from(format!("event: lagged\ndata: {text}\n\n"))
+                let data = format!(r#"{{"missed":{},"from":{},"to":{}}}"#, gap.missed(), gap.from, gap.to);
+                Bytes::from(format!("event: lagged\nid: {}\ndata: {data}\n\n", self.id(gap.to)))
             }
             Delivery::Events { entry, from } => {
                 let frames = entry.server_sent(&self.epoch);
                 frames.bytes.slice(frames.offset_of(from)..)
             }
         })
+    }
+
+    fn position(&self) -> Option<String> {
+        // Not before the client has been told that this is another place than it asked for.
+        self.refused.is_none().then(|| self.id(self.cursor.position() - 1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        event::{EventFilter, NewEvent},
+        log::{
+            LogConfig,
+            view::{Question, Views},
+        },
+    };
+
+    #[test]
+    fn an_id_is_an_epoch_and_a_seq_or_a_seq() {
+        let epoch = "0192f3a1-aaaa-7bbb-8ccc-1234567890ab";
+        let start = |from, epoch| Some(Start { from: Some(from), epoch });
+        assert_eq!(after(&format!("{epoch}:7")), start(8, epoch.parse().ok()));
+        assert_eq!(after("0"), start(1, None));
+        assert_eq!(after("18446744073709551615"), start(u64::MAX, None));
+        for id in [
+            "",
+            ":",
+            "7:",
+            "x",
+            "x:7",
+            "-1",
+            "7:7",
+            "18446744073709551616",
+            &format!("{epoch}:"),
+            &format!("{epoch}:7:7"),
+        ] {
+            assert_eq!(after(id), None, "{id}");
+        }
+    }
+
+    /// However long nothing matches, a client that reconnects does not begin again where it was then.
+    #[tokio::test]
+    async fn a_stream_that_has_nothing_to_say_says_how_far_it_has_read() {
+        let log = Log::in_memory(&LogConfig::default(), Arc::default());
+        let question = Question { filter: EventFilter::types(["wanted"]), predicate: None };
+        let epoch = log.epoch().to_string();
+        let source = Events { cursor: Views::new(log.clone()).follow(question, None), epoch, refused: None };
+        let metrics = log.metrics().clone();
+        let keep_alive = Duration::from_millis(1);
+        let mut stream = Stream { source, keep_alive, closing: CancellationToken::new(), _open: Open::new(metrics) };
+        for seq in 1..=2 {
+            log.append(vec![Arc::new(NewEvent::new("other").admit().unwrap())], false).unwrap().seqs().await.unwrap();
+            let expected = format!(": alive\nevent: position\nid: {}:{seq}\ndata:\n\n", log.epoch());
+            while stream.next().await.unwrap() != expected {}
+        }
     }
 }

@@ -1,17 +1,17 @@
 //! One WebSocket connection: a place in a view, a socket, and one loop. Nothing here waits for another connection, and
 //! nothing waits for this one: what it has not been able to take in costs a number (I4).
 
+mod hear;
+
 use super::{
     Context,
-    out::{Clock, Out, violation},
-    protocol::{self, End, FromClient, Id, Received, Subscribe, ToClient},
-    socket::Socket,
+    out::{Clock, Out},
+    protocol::{End, ToClient},
+    socket::{Fill, ReadError, Socket},
 };
 use crate::{
-    bus::{Ask, Publishing, Reply},
     event::{NewEvent, types},
     log::view::{Delivery, ViewCursor},
-    question::Wanted,
 };
 use bytes::Bytes;
 use futures_util::{
@@ -22,13 +22,13 @@ use futures_util::{
 use serde_json::json;
 use std::{io, sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep_until, timeout};
-use tungstenite::{Message, error::Error};
+use tungstenite::Message;
 use uuid::Uuid;
 
-/// Most requests of one connection that wait for their reply.
-const MAX_REQUESTS: usize = 16;
 /// Most messages of one connection whose events wait to be in the log; then nothing more is read from it.
 const MAX_PUBLISHING: usize = 64;
+/// How often the socket is read once a pong is overdue, before the client is given up: 1 MiB.
+const LAST_READS: usize = 256;
 /// How long a client may take to read what was on its way when the hub closed the connection, the close frame included.
 const CLOSING: Duration = Duration::from_secs(5);
 
@@ -112,7 +112,7 @@ impl Client {
             self.clock.set(&self.out, &self.context.config);
             tokio::select! {
                 () = closing.cancelled() => return Ok(End::GoingAway),
-                () = &mut self.clock.alarm => if let Some(end) = self.tick() { return Ok(end) },
+                () = &mut self.clock.alarm => if let Some(end) = self.tick().await? { return Ok(end) },
                 writable = self.socket.writable(), if writing => {
                     writable?;
                     self.write()?;
@@ -125,10 +125,7 @@ impl Client {
                 Some(answer) = self.publishing.next(), if !self.publishing.is_empty() => self.published(answer),
                 readable = self.socket.readable(), if self.socket.may_read() && self.publishing.len() < MAX_PUBLISHING => {
                     readable?;
-                    if !self.socket.fill()? {
-                        return Ok(End::Client);
-                    }
-                    if let Some(end) = self.read().await {
+                    if let (_, Some(end)) = self.receive().await? {
                         return Ok(end);
                     }
                 }
@@ -179,10 +176,6 @@ impl Client {
             return Ok(());
         }
         self.out.stuck = None;
-        // A client that takes what it is given is there: its pong may be behind all that it has yet to read.
-        if let Some(due) = &mut self.clock.pong_due {
-            *due = Instant::now() + self.context.config.pong_timeout_s.duration();
-        }
         let metrics = self.context.bus.metrics();
         metrics.websocket_bytes.add(written as u64);
         let before = self.out.at;
@@ -197,6 +190,13 @@ impl Client {
             self.out = Out::default();
         }
         Ok(())
+    }
+
+    /// Reads what is there, up to a bound, and handles it.
+    async fn receive(&mut self) -> io::Result<(Fill, Option<End>)> {
+        let fill = self.socket.fill()?;
+        let end = if fill == Fill::Closed { Some(End::Client) } else { self.read().await };
+        Ok((fill, end))
     }
 
     /// Handles the messages that were read.
@@ -218,90 +218,14 @@ impl Client {
                 Ok(Some(Message::Pong(_))) => self.clock.pong_due = None,
                 Ok(Some(Message::Ping(_) | Message::Frame(_))) => {}
                 Ok(Some(Message::Close(_))) => return Some(End::Client),
-                Err(error) => {
-                    // A connection that broke is no violation.
-                    if matches!(error, Error::Io(_) | Error::ConnectionClosed | Error::AlreadyClosed) {
-                        return Some(End::Client);
-                    }
-                    self.socket.say_close(violation(&error));
+                // A connection that broke is no violation.
+                Err(ReadError::Ended) => return Some(End::Client),
+                Err(ReadError::Violation(frame)) => {
+                    self.socket.say_close(frame);
                     return Some(End::Violation);
                 }
             }
         }
-    }
-
-    async fn hear(&mut self, text: &str) {
-        let (id, read) = protocol::read(text);
-        let answer = match read {
-            Err(error) => ToClient::refused(id, protocol::MALFORMED, &error),
-            Ok(FromClient::Ping) => ToClient::Pong { id },
-            Ok(FromClient::Subscribe(wanted)) => self.subscribe(id, wanted),
-            Ok(FromClient::Unsubscribe) => {
-                self.cursor = None;
-                ToClient::Subscribed { id, next: self.position() }
-            }
-            Ok(FromClient::Publish(events)) => match self.context.bus.begin_publish(events).await {
-                Ok(publishing) => return self.publishing.push_back(Box::pin(acknowledge(id, publishing, true))),
-                Err(error) => ToClient::refused(id, error.code(), &error),
-            },
-            Ok(FromClient::Request(ask)) => match self.request(id, *ask).await {
-                Some(refused) => refused,
-                None => return,
-            },
-            Ok(FromClient::Other(message)) => {
-                let received = Received { connection_id: self.id, message: &message };
-                let event = match NewEvent::new(types::WS_MESSAGE_RECEIVED).data(received) {
-                    Ok(event) => self.context.bus.begin_publish_heard(event).await,
-                    Err(error) => Err(error.into()),
-                };
-                match event {
-                    Ok(publishing) => return self.publishing.push_back(Box::pin(acknowledge(id, publishing, false))),
-                    Err(error) => ToClient::refused(id, error.code(), &error),
-                }
-            }
-        };
-        self.answer(&answer);
-    }
-
-    fn subscribe(&mut self, id: Id, wanted: Subscribe) -> ToClient {
-        let Subscribe { filter, plugin, params, from } = wanted;
-        let next = self.context.bus.log().head() + 1;
-        if let Some(from) = from.filter(|from| *from > next) {
-            let detail = format!("seq {from} is ahead of the log, whose next is {next}");
-            return ToClient::Error { id, code: "from.ahead", detail };
-        }
-        match self.context.questions.resolve(Wanted { filter, plugin, params }) {
-            Err(error) => ToClient::refused(id, error.code(), &error),
-            Ok(question) => {
-                // Where the old question stands: what lies between would otherwise be asked by nobody.
-                let from = from.unwrap_or_else(|| self.position());
-                let cursor = self.context.views.follow(question, Some(from));
-                let next = cursor.position();
-                self.cursor = Some(cursor);
-                ToClient::Subscribed { id, next }
-            }
-        }
-    }
-
-    /// Publishes the request, in its turn, and begins to wait for its reply; the answer is a refusal.
-    async fn request(&mut self, id: Id, ask: Ask) -> Option<ToClient> {
-        if self.requests.len() >= MAX_REQUESTS {
-            let detail = format!("{MAX_REQUESTS} requests of this connection wait for their reply already");
-            return Some(ToClient::Error { id, code: "request.too-many", detail });
-        }
-        let asked = match ask.publish(&self.context.bus).await {
-            Ok(asked) => asked,
-            Err(error) => return Some(ToClient::refused(id, error.code(), &error)),
-        };
-        self.requests.push(Box::pin(async move {
-            match asked.reply().await {
-                Ok(Reply { request, correlation_id, reply }) => {
-                    ToClient::Reply { id, request, correlation_id, event: reply }
-                }
-                Err(error) => ToClient::refused(id, error.code(), &error),
-            }
-        }));
-        None
     }
 
     fn published(&mut self, answer: Option<ToClient>) {
@@ -330,13 +254,14 @@ impl Client {
     }
 
     /// What the clock says: a ping, or the end.
-    fn tick(&mut self) -> Option<End> {
+    async fn tick(&mut self) -> io::Result<Option<End>> {
         let (now, config) = (Instant::now(), &self.context.config);
         if self.out.stuck.is_some_and(|since| now >= since + config.slow_timeout_s.duration()) {
-            return Some(End::Slow);
+            return Ok(Some(End::Slow));
         }
+        // Whatever was written to it meanwhile: the buffers of a dead connection take much, and of a slow one little by little.
         if self.clock.pong_due.is_some_and(|due| now >= due) {
-            return Some(End::NoPong);
+            return self.last_look().await;
         }
         if now >= self.clock.next_ping {
             self.clock.next_ping = now + config.ping_s.duration();
@@ -344,7 +269,21 @@ impl Client {
             self.clock.pong_due.get_or_insert(due);
             self.socket.say(Message::Ping(Bytes::new()));
         }
-        None
+        Ok(None)
+    }
+
+    /// Whether the pong has come and only has not been read yet: the hub was short of time, or did not read because too much of
+    /// what this client publishes waited for the log.
+    async fn last_look(&mut self) -> io::Result<Option<End>> {
+        for _ in 0..LAST_READS {
+            match self.receive().await? {
+                (_, Some(end)) => return Ok(Some(end)),
+                _ if self.clock.pong_due.is_none() => return Ok(None),
+                (Fill::Nothing, None) => break,
+                (_, None) => {}
+            }
+        }
+        Ok(Some(End::NoPong))
     }
 
     /// Writes the rest of the frame that is under way, and the close frame, for as long as the client reads, and waits for
@@ -371,14 +310,6 @@ impl Client {
             io::Result::Ok(())
         };
         let _ = timeout(CLOSING, write).await;
-    }
-}
-
-/// What the client is told once its events are in the log; of what was `asked` to be published, also that it is.
-async fn acknowledge(id: Id, publishing: Publishing, asked: bool) -> Option<ToClient> {
-    match publishing.receipts().await {
-        Ok(events) => asked.then_some(ToClient::Published { id, events }),
-        Err(error) => Some(ToClient::refused(id, error.code(), &error)),
     }
 }
 

@@ -1,11 +1,10 @@
-//! What a connection is writing, by when something has to happen, and how it says that a client broke the rules.
+//! What a connection is writing, and by when something has to happen.
 
 use super::WebSocketConfig;
 use crate::log::frames::Frames;
 use bytes::Bytes;
 use std::pin::Pin;
 use tokio::time::{Instant, Sleep};
-use tungstenite::error::Error;
 
 /// What is being written: whole frames, from `at` on.
 #[derive(Default)]
@@ -43,17 +42,4 @@ impl Clock {
             self.alarm.as_mut().reset(due);
         }
     }
-}
-
-/// The close frame for what RFC 6455 forbids.
-pub(super) fn violation(error: &Error) -> tungstenite::protocol::CloseFrame {
-    use tungstenite::protocol::{CloseFrame, frame::coding::CloseCode};
-    let code = match error {
-        Error::Capacity(_) => CloseCode::Size,
-        Error::Utf8(_) => CloseCode::Invalid,
-        _ => CloseCode::Protocol,
-    };
-    // A control frame carries 125 bytes, two of them the code.
-    let reason: String = error.to_string().chars().take(60).collect();
-    CloseFrame { code, reason: reason.into() }
 }

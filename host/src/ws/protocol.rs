@@ -2,7 +2,7 @@
 
 use crate::{
     bus::{Ask, Receipt},
-    event::{Event, EventFilter, NewEvent},
+    event::{Event, EventFilter, NewEvent, unique},
     log::Gap,
 };
 use serde::{Deserialize, Serialize};
@@ -35,7 +35,7 @@ pub(super) struct Subscribe {
     pub(super) filter: EventFilter,
     #[serde(default)]
     pub(super) plugin: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "unique::optional")]
     pub(super) params: Option<serde_json::Value>,
     #[serde(default)]
     pub(super) from: Option<u64>,
@@ -83,7 +83,8 @@ pub(super) fn read(text: &str) -> (Id, Result<FromClient, serde_json::Error>) {
 /// A message without its envelope, so that unknown keys are refused.
 fn body<T: for<'de> Deserialize<'de>>(text: &str) -> Result<T, serde_json::Error> {
     #[derive(Deserialize)]
-    struct Whole(std::collections::BTreeMap<String, Box<RawValue>>);
+    #[serde(transparent)]
+    struct Whole(#[serde(deserialize_with = "unique::map")] std::collections::BTreeMap<String, Box<RawValue>>);
     let Whole(mut keys) = serde_json::from_str(text)?;
     keys.remove("op");
     keys.remove("id");
@@ -209,6 +210,11 @@ mod tests {
         refused(r#"{"op":"publish","event":{"data":1}}"#);
         refused(r#"{"op":"ping","extra":1}"#);
         refused(r#"{"op":"request","event":{"type":"a"}}"#);
+        refused(r#"{"op":"publish","event":{"type":"a"},"event":{"type":"b"}}"#);
+        refused(r#"{"op":"subscribe","params":{"a":1,"a":2}}"#);
+        refused(r#"{"op":"subscribe","from":-1}"#);
+        refused(r#"{"op":"subscribe","from":18446744073709551616}"#);
+        refused(r#"{"op":"publish","event":{"type":"\ud800"}}"#);
     }
 
     #[test]

@@ -1,13 +1,14 @@
-//! A WebSocket connection's socket. `tungstenite` works on two buffers in memory: it checks what came in (masks, fragments,
-//! UTF-8, control frames) and leaves its own frames (pongs, closes, our short messages) to go out. The frames of events
+//! A WebSocket connection's socket. `tungstenite` works on two buffers in memory: it checks what came in (fragments, sizes,
+//! UTF-8; the headers of frames have been checked by [`super::header`]) and leaves its own frames (pongs, closes, our short messages) to go out. The frames of events
 //! go past it to the socket, as they are.
 
+use super::header::{HeaderError, Headers};
 use bytes::{Buf, Bytes, BytesMut};
 use std::io::{self, ErrorKind, Read, Write};
 use tokio::net::TcpStream;
 use tungstenite::{
     Error, Message,
-    protocol::{CloseFrame, Role, WebSocketConfig, WebSocketContext},
+    protocol::{CloseFrame, Role, WebSocketConfig, WebSocketContext, frame::coding::CloseCode},
 };
 
 /// Read from the socket at once; on the stack while reading only.
@@ -20,6 +21,55 @@ pub struct Socket {
     stream: TcpStream,
     context: WebSocketContext,
     memory: Memory,
+    headers: Headers,
+    /// What is wrong with the frame after all those in `memory`. Nothing of what comes after it is read.
+    broken: Option<HeaderError>,
+}
+
+/// Why no more messages can be read.
+#[derive(Debug)]
+pub(super) enum ReadError {
+    /// The connection has ended, in order or not.
+    Ended,
+    /// The client broke the protocol; the close frame that tells it how.
+    Violation(CloseFrame),
+}
+
+impl From<HeaderError> for ReadError {
+    fn from(error: HeaderError) -> Self {
+        Self::violation(CloseCode::Protocol, &error)
+    }
+}
+
+impl From<Error> for ReadError {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Io(_) | Error::ConnectionClosed | Error::AlreadyClosed => Self::Ended,
+            Error::Capacity(_) => Self::violation(CloseCode::Size, &error),
+            Error::Utf8(_) => Self::violation(CloseCode::Invalid, &error),
+            _ => Self::violation(CloseCode::Protocol, &error),
+        }
+    }
+}
+
+impl ReadError {
+    fn violation(code: CloseCode, error: &impl std::fmt::Display) -> Self {
+        // A control frame carries 125 bytes, two of them the code.
+        let mut reason = error.to_string();
+        reason.truncate(reason.floor_char_boundary(123));
+        Self::Violation(CloseFrame { code, reason: reason.into() })
+    }
+}
+
+/// What reading from the socket came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fill {
+    /// There was something.
+    Some,
+    /// Nothing is there now.
+    Nothing,
+    /// The client has closed its side.
+    Closed,
 }
 
 #[derive(Default)]
@@ -63,8 +113,23 @@ impl Socket {
             .write_buffer_size(0)
             .max_message_size(Some(max_message_bytes))
             .max_frame_size(Some(max_message_bytes));
-        let memory = Memory { incoming: BytesMut::from(&early[..]), outgoing: Vec::new() };
-        Self { stream, context: WebSocketContext::new(Role::Server, Some(config)), memory }
+        let context = WebSocketContext::new(Role::Server, Some(config));
+        let (memory, headers) = (Memory::default(), Headers::default());
+        let mut socket = Self { stream, context, memory, headers, broken: None };
+        socket.take_in(early);
+        socket
+    }
+
+    fn take_in(&mut self, bytes: &[u8]) {
+        let good = match self.headers.check(bytes) {
+            _ if self.broken.is_some() => return,
+            Ok(()) => bytes,
+            Err((good, error)) => {
+                self.broken = Some(error);
+                &bytes[..good]
+            }
+        };
+        self.memory.incoming.extend_from_slice(good);
     }
 
     /// Whether there is room for the answer to another message.
@@ -77,25 +142,29 @@ impl Socket {
         self.stream.readable().await
     }
 
-    /// Reads what is there. False: the client has closed its side.
-    pub(super) fn fill(&mut self) -> io::Result<bool> {
+    /// Reads what is there, up to [`READ_BYTES`].
+    pub(super) fn fill(&mut self) -> io::Result<Fill> {
         let mut buffer = [0; READ_BYTES];
         match self.stream.try_read(&mut buffer) {
+            Ok(0) => Ok(Fill::Closed),
             Ok(n) => {
-                self.memory.incoming.extend_from_slice(&buffer[..n]);
-                Ok(n > 0)
+                self.take_in(&buffer[..n]);
+                Ok(Fill::Some)
             }
-            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(true),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(Fill::Nothing),
             Err(error) => Err(error),
         }
     }
 
     /// The next message in what was read; `None`: no whole one is there.
-    pub(super) fn message(&mut self) -> Result<Option<Message>, Error> {
+    pub(super) fn message(&mut self) -> Result<Option<Message>, ReadError> {
         let message = match self.context.read(&mut self.memory) {
             Ok(message) => Some(message),
-            Err(Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => None,
-            Err(error) => return Err(error),
+            Err(Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => match self.broken {
+                Some(error) => return Err(error.into()),
+                None => None,
+            },
+            Err(error) => return Err(error.into()),
         };
         // Answers to pings and closes go out with whatever goes out next.
         self.context.flush(&mut self.memory)?;
@@ -140,8 +209,14 @@ impl Socket {
 
     /// Reads and throws away until the client closes too, so that the system does not cut off what is still on its way.
     pub(super) async fn drain(&mut self) {
-        while self.readable().await.is_ok() && self.fill().is_ok_and(|open| open) {
-            self.memory.incoming.clear();
+        let mut buffer = [0; READ_BYTES];
+        while self.readable().await.is_ok() {
+            match self.stream.try_read(&mut buffer) {
+                Ok(0) => return,
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(_) => return,
+            }
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::bindings::handler::busway::plugin::types as wit;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, value::RawValue};
 use std::fmt;
 
 pub use wit::Metadata;
@@ -11,8 +11,9 @@ pub use wit::Metadata;
 ///
 /// ```
 /// # use busway_plugin::{Event, serde_json::json};
-/// # use serde::Deserialize;
+/// # use busway_plugin::serde::Deserialize;
 /// #[derive(Deserialize)]
+/// #[serde(crate = "busway_plugin::serde")]
 /// struct Task {
 ///     task_id: String,
 /// }
@@ -49,12 +50,19 @@ impl Event {
         Self { seq: 0, event_type: event_type.into(), metadata, data: data.to_string() }
     }
 
-    /// The data as a type of yours. It may borrow text from the event.
+    /// As [`Event::new`], with the data as JSON text: numbers stay as they are written.
+    pub fn from_text(event_type: impl Into<String>, data: &str) -> Result<Self, DataError> {
+        let data: &RawValue = serde_json::from_str(data).map_err(DataError)?;
+        Ok(Self { data: data.get().to_owned(), ..Self::new(event_type, Value::Null) })
+    }
+
+    /// The data as a type of yours. It may borrow text from the event, and [`RawValue`]s.
     pub fn data<'a, T: Deserialize<'a>>(&'a self) -> Result<T, DataError> {
         serde_json::from_str(&self.data).map_err(DataError)
     }
 
-    /// The data as any JSON value.
+    /// The data as any JSON value. Of a number that is neither whole nor short enough for an `f64` it keeps an approximation:
+    /// see [the crate's documentation](crate#numbers).
     pub fn json(&self) -> Result<Value, DataError> {
         self.data()
     }
@@ -157,6 +165,11 @@ impl NewEvent {
     /// The data as any JSON value, for tests.
     pub fn json(&self) -> Result<Value, DataError> {
         serde_json::from_str(&self.data).map_err(DataError)
+    }
+
+    /// The data as JSON text, for tests.
+    pub fn as_text(&self) -> &str {
+        &self.data
     }
 }
 

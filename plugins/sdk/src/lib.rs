@@ -7,8 +7,8 @@
 //! from its `Cargo.toml`.
 //!
 //! ```
+//! use busway_plugin::serde::Deserialize;
 //! use busway_plugin::{Delivery, Description, Event, Handler, NewEvent, Result, publish};
-//! use serde::Deserialize;
 //!
 //! struct Welcome;
 //!
@@ -25,6 +25,7 @@
 //! }
 //!
 //! #[derive(Deserialize)]
+//! #[serde(crate = "busway_plugin::serde")]
 //! struct User {
 //!     name: String,
 //! }
@@ -41,12 +42,13 @@
 //! Implement [`Filter`] and name the type in [`filter!`].
 //!
 //! ```
+//! use busway_plugin::serde::Deserialize;
 //! use busway_plugin::{Event, Filter, FilterError};
-//! use serde::Deserialize;
 //!
 //! struct LargerThan;
 //!
 //! #[derive(Deserialize)]
+//! #[serde(crate = "busway_plugin::serde")]
 //! struct Params {
 //!     bytes: usize,
 //! }
@@ -64,6 +66,39 @@
 //! busway_plugin::filter!(LargerThan);
 //! # fn main() {}
 //! ```
+//!
+//! # Types of your own
+//!
+//! [`serde`] and [`serde_json`] are those that this crate was built with, so a plugin needs neither among its own dependencies. As above,
+//! a derive is told where serde is: `#[serde(crate = "busway_plugin::serde")]`. With a dependency on `serde` 1 of your own it is left out.
+//!
+//! # Numbers
+//!
+//! JSON numbers have any number of digits. [`serde_json::Value`], and so [`Event::json`], keeps whole numbers from -2^63 to 2^64 - 1 and takes
+//! every other number for an `f64`: `100.00` comes out as `100.0`, 10^26 + 1 as `1e26`. What a plugin passes on without looking at it,
+//! it passes on as text: all of the data with [`Event::text`] and [`NewEvent::text`], a member as [`RawValue`]:
+//!
+//! ```
+//! use busway_plugin::serde::{Deserialize, Serialize};
+//! use busway_plugin::{Event, NewEvent, RawValue};
+//!
+//! #[derive(Deserialize, Serialize)]
+//! #[serde(crate = "busway_plugin::serde")]
+//! struct Payment<'a> {
+//!     customer: String,
+//!     #[serde(borrow)]
+//!     amount: &'a RawValue,
+//! }
+//!
+//! let event = Event::from_text("payment.received", r#"{"customer": "ann", "amount": 100.00}"#)?;
+//! let payment: Payment = event.data()?;
+//! let passed_on = NewEvent::new("payment.booked").data(&payment)?;
+//! assert_eq!(passed_on.as_text(), r#"{"customer":"ann","amount":100.00}"#);
+//! # Ok::<(), busway_plugin::DataError>(())
+//! ```
+//!
+//! The feature `arbitrary_precision` of serde_json is not on: it would change how every crate of the plugin reads and writes numbers, and
+//! types behind `#[serde(flatten)]` or an untagged enum would not read them any more.
 //!
 //! # Build and test
 //!
@@ -90,7 +125,9 @@ pub use description::{Capability, Description, FilterDescription, Isolation, Ord
 pub use event::{DataError, Event, Metadata, NewEvent};
 pub use failure::{Failure, FailureKind, FilterError, Result};
 pub use publisher::{PublishCode, PublishError, publish};
+pub use serde;
 pub use serde_json;
+pub use serde_json::value::RawValue;
 
 use serde::{Deserialize, de::DeserializeOwned};
 

@@ -54,7 +54,7 @@ pub(super) async fn run(args: CallArgs) -> anyhow::Result<ExitCode> {
     let mut out = Output::stdout();
     if out.is_terminal() && !args.json {
         let budget = Budget::of(&version, &event);
-        out.line(picture::of(&outcome, &budget, out.colour()))?;
+        out.coloured(picture::of(&outcome, &budget, out.colour()))?;
     } else {
         out.line(serde_json::to_string_pretty(&form(&outcome, &Budget::of(&version, &event))?)?)?;
     }

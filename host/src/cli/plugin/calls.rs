@@ -143,7 +143,7 @@ impl Follower {
             "call" if self.lines => {
                 let call: Call = serde_json::from_str(&message.data)?;
                 let text = picture::of(&call, self.out.colour());
-                self.out.line(text)?;
+                self.out.coloured(text)?;
             }
             "call" => self.out.line(&message.data)?,
             "lagged" => {

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     cli::{
         client::{Client, ClientError},
-        output::{Output, note},
+        output::{Output, alarm, note},
     },
     plugin::Hash,
 };
@@ -25,7 +25,6 @@ use serde_json::value::RawValue;
 use sources::Sources;
 use std::{
     fs,
-    io::IsTerminal,
     net::SocketAddr,
     path::{Path, PathBuf},
     process::ExitCode,
@@ -58,7 +57,7 @@ pub(in crate::cli) struct DevArgs {
     #[arg(long, value_name = "DIR")]
     plugins: Option<PathBuf>,
     /// Where the hub in this process listens; port 0 lets the system choose.
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0", conflicts_with = "plugins")]
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:0", conflicts_with = "plugins", value_parser = crate::listen::parse)]
     listen: SocketAddr,
     /// File with events, JSON lines or an array, to publish each time a new version is active.
     #[arg(long, value_name = "FILE")]
@@ -174,7 +173,9 @@ impl Dev {
                 Ok(_) => {}
                 // Not found yet.
                 Err(error) if error.code() == Some("plugin.unknown") => {}
-                Err(error @ ClientError::Unreachable { .. }) => return Err(error.into()),
+                Err(error @ (ClientError::Unreachable { .. } | ClientError::ProxyUnreachable { .. })) => {
+                    return Err(error.into());
+                }
                 Err(error) => note(error),
             }
             tokio::time::sleep(ASK).await;
@@ -235,6 +236,6 @@ fn read(file: &Path) -> anyhow::Result<Vec<Box<RawValue>>> {
 
 /// Says what went wrong so that nobody overlooks it.
 fn fail(what: &str, why: &str) {
-    let (on, off) = if std::io::stderr().is_terminal() { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
-    note(format_args!("{why}\n{on}busway: {what}: the version before, if there is one, goes on serving{off}"));
+    note(why);
+    alarm(format_args!("{what}: the version before, if there is one, goes on serving"));
 }

@@ -86,14 +86,14 @@ async fn run_all(args: &TestArgs) -> anyhow::Result<ExitCode> {
         let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
         let shown = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let Some(report) = one(&files, path, &shown, &text, args).await? else { continue };
-        out.line(if args.json { report.json().to_string() } else { report.text(out.colour()) })?;
+        out.coloured(if args.json { report.json().to_string() } else { report.text(out.colour()) })?;
         out.flush()?;
         reports.push(report);
     }
     if reports.is_empty() {
         bail!("expected a test that contains {:?}, found none", args.filter.as_deref().unwrap_or_default());
     }
-    out.line(if args.json {
+    out.coloured(if args.json {
         report::summary_json(&reports).to_string()
     } else {
         report::summary(&reports, out.colour())

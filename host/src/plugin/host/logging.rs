@@ -6,6 +6,7 @@ use super::{Call, Context, Guest};
 use crate::plugin::bindings::handler::busway::plugin::logging;
 use crate::plugin::grants::Capability;
 use crate::plugin::limits::MAX_TEXT_BYTES;
+use crate::text::line;
 use serde::Serialize;
 use std::borrow::Cow;
 use std::sync::{Mutex, PoisonError};
@@ -112,19 +113,13 @@ pub(in crate::plugin) fn printable(text: &str) -> Cow<'_, str> {
 /// The same, cut at `most` bytes.
 pub(super) fn cut(text: &str, most: usize) -> Cow<'_, str> {
     let kept = &text[..text.floor_char_boundary(most)];
-    // Besides control characters: other ends of a line, and those that reorder what is shown around them (bidirectional overrides).
-    let unsafe_to_show = |c: char| c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    if kept.len() == text.len() && !text.contains(unsafe_to_show) {
-        return Cow::Borrowed(text);
+    let shown = line(kept);
+    if kept.len() == text.len() {
+        return shown;
     }
-    let mut line = String::with_capacity(kept.len() + 32);
-    for c in kept.chars() {
-        if unsafe_to_show(c) { line.extend(c.escape_default()) } else { line.push(c) }
-    }
-    if kept.len() < text.len() {
-        line.push_str(&format!("… (cut, {} bytes)", text.len()));
-    }
-    Cow::Owned(line)
+    let mut shown = shown.into_owned();
+    shown.push_str(&format!("… (cut, {} bytes)", text.len()));
+    Cow::Owned(shown)
 }
 
 /// Lets so many lines a second through and counts the others.
@@ -173,7 +168,7 @@ mod tests {
     #[test]
     fn a_line_stays_one_line() {
         assert_eq!(printable("plain, ü"), "plain, ü");
-        assert_eq!(printable("a\nb\x1b[31m\u{202e}c\r\0\u{2028}"), "a\\nb\\u{1b}[31m\\u{202e}c\\r\\u{0}\\u{2028}");
+        assert_eq!(printable("a\nb\x1b[31m\u{202e}c\r\0\u{2028}"), "a\\nb\\u001b[31m\\u202ec\\r\\u0000\\u2028");
         let long = "é".repeat(MAX_TEXT_BYTES);
         let shown = printable(&long);
         assert!(shown.ends_with("… (cut, 8192 bytes)") && shown.len() < MAX_TEXT_BYTES + 40);

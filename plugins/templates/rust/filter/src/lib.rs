@@ -1,18 +1,20 @@
 //! Lets through orders from a given total on.
 
+use busway_plugin::serde::Deserialize;
 use busway_plugin::{Event, Filter, FilterError};
-use serde::Deserialize;
 
 struct Plugin;
 
 /// The data of an `order.placed`.
 #[derive(Deserialize)]
+#[serde(crate = "busway_plugin::serde")]
 struct Order {
     total: f64,
 }
 
 /// What the one who asks may give.
 #[derive(Deserialize)]
+#[serde(crate = "busway_plugin::serde")]
 struct Params {
     #[serde(default = "hundred")]
     min: f64,

@@ -1,13 +1,14 @@
 //! Counts the orders of each customer, and publishes the count.
 
+use busway_plugin::serde::Deserialize;
 use busway_plugin::serde_json::json;
 use busway_plugin::{Capability, Delivery, Description, Event, Handler, NewEvent, Result, kv, log, publish};
-use serde::Deserialize;
 
 struct Plugin;
 
 /// The data of an `order.placed`.
 #[derive(Deserialize)]
+#[serde(crate = "busway_plugin::serde")]
 struct Order {
     customer: String,
 }
