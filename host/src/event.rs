@@ -6,12 +6,15 @@
 
 mod bounds;
 pub mod filter;
+pub mod glob;
 pub mod json;
 pub mod time;
+pub mod turn;
 pub mod types;
 pub mod unique;
 
-pub use filter::{EventFilter, Glob};
+pub use filter::EventFilter;
+pub use glob::Glob;
 
 use chrono::{DateTime, Utc};
 use serde::{

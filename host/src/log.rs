@@ -67,6 +67,7 @@ pub struct Log {
 struct Shared {
     epoch: Uuid,
     tail: Tail,
+    view_bytes: usize,
     journal: Option<Journal>,
     head: watch::Sender<Head>,
     ingress: mpsc::Sender<Append>,
@@ -152,6 +153,7 @@ impl Log {
         let shared = Arc::new(Shared {
             epoch,
             tail: Tail::new(config.buffer_size.get(), config.buffer_bytes, seq),
+            view_bytes: config.view_bytes,
             journal,
             head: watch::Sender::new(Head { seq, closed: false }),
             ingress,
@@ -169,6 +171,11 @@ impl Log {
     /// Names this run of numbering: a seq means something only together with it.
     pub fn epoch(&self) -> Uuid {
         self.shared.epoch
+    }
+
+    /// Bytes that its views may hold together.
+    pub(crate) fn view_bytes(&self) -> usize {
+        self.shared.view_bytes
     }
 
     /// The last seq given.

@@ -291,6 +291,8 @@ metrics! {
     requests: Counter, "busway_requests_total", "Requests that waited for a reply.";
     request_timeouts: Counter, "busway_request_timeouts_total", "Requests that got no reply in time.";
     views: Gauge, "busway_views", "Distinct filters with a client.";
+    view_bytes: Gauge, "busway_view_bytes", "Bytes of events and frames that the views of all clients hold.";
+    view_bytes_limit: Gauge, "busway_view_bytes_limit", "Bytes that the views of all clients may hold: log.view_bytes.";
     view_filter_errors: Counter, "busway_view_filter_errors_total", "Events for which the WASM filter of a view failed.";
     websocket_connections: Gauge, "busway_websocket_connections", "Open WebSocket connections.";
     websocket_accepted: Counter, "busway_websocket_accepted_total", "WebSocket connections accepted.";

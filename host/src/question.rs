@@ -16,6 +16,10 @@ use serde_json::Value;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio_util::task::AbortOnDropHandle;
 
+/// How often a filter is asked about one event where others had the cores and its deadline passed; after that it counts
+/// as a failure without an answer.
+const STARVED_TRIES: usize = 5;
+
 /// What somebody wants to see, as they wrote it.
 #[derive(Debug, Clone, Default)]
 pub struct Wanted {
@@ -56,7 +60,8 @@ impl QuestionError {
     /// Stable, for programs.
     pub fn code(&self) -> &'static str {
         match self {
-            Self::Filter(_) => "filter.entries",
+            Self::Filter(FilterError::Entries { .. }) => "filter.entries",
+            Self::Filter(FilterError::Work { .. }) => "filter.work",
             Self::ParamsAlone | Self::Params(_) => "filter.params",
             Self::Unknown(_) => "filter.unknown",
             Self::NoFilter { .. } => "filter.inactive",
@@ -67,7 +72,10 @@ impl QuestionError {
     pub fn parts(&self) -> (String, String, String) {
         let plugin = "an active filter plugin, see /v1/plugins";
         match self {
-            Self::Filter(error) => (error.field.into(), "at most 256 entries".into(), error.found.to_string()),
+            Self::Filter(error) => {
+                let (field, expected, found) = error.parts();
+                (field.into(), expected, found.to_string())
+            }
             Self::ParamsAlone => {
                 ("params".into(), "the name of the filter plugin that they are for".into(), "none".into())
             }
@@ -224,7 +232,16 @@ impl Named {
         event: &Arc<Event>,
     ) -> bool {
         let mut said = plugin.feed().transcript();
-        let result = asking.matches_with(event, said.as_mut()).await;
+        let mut result = asking.matches_with(event, said.as_mut()).await;
+        for _ in 1..STARVED_TRIES {
+            if !result.as_ref().is_err_and(|error| version.is_starved(error)) {
+                break;
+            }
+            // That says nothing of the event: others had the cores, and get them before the next try.
+            tokio::task::yield_now().await;
+            said = plugin.feed().transcript();
+            result = asking.matches_with(event, said.as_mut()).await;
+        }
         if let Some(said) = said {
             let answer = result.as_ref().map_or_else(Answer::failed, |verdict| Answer::verdict(*verdict, said.usage));
             let mut observed = Observed::of(version.clone(), event.clone(), answer, said);

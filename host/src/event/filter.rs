@@ -1,13 +1,13 @@
-//! Which events somebody wants: [`EventFilter`] and its [`Glob`]s. Pure; a WASM filter comes on top of it elsewhere.
+//! Which events somebody wants: [`EventFilter`]. Pure; a WASM filter comes on top of it elsewhere.
 
-use super::Event;
+use super::{Event, Glob};
 use serde::{Deserialize, Serialize};
-use std::{fmt, str::FromStr};
 
-/// Longest glob and most entries of one criterion: what a client may make the hub compare for each event.
-pub const MAX_GLOB_BYTES: usize = 255;
 /// Most entries of one criterion.
 pub const MAX_ENTRIES: usize = 256;
+/// Most words of state of all globs of one criterion: see [`Glob::words`]. Allows 256 globs of up to 63 characters
+/// each, or 64 of up to 255. Literals, `prefix*` and `*suffix` need none.
+pub const MAX_GLOB_WORDS: usize = 256;
 
 /// Criteria that an event must meet, ANDed. An absent criterion is no constraint.
 ///
@@ -60,10 +60,29 @@ impl EventFilter {
             && !self.excluded_tags.iter().any(|tag| tags.contains(tag))
     }
 
+    /// Most units of work that [`EventFilter::matches`] takes for `event`. A unit is one comparison or one word update of
+    /// a glob's automaton, a few nanoseconds. Bounded by the limits that [`EventFilter::normalised`] checks.
+    pub fn work(&self, event: &Event) -> usize {
+        let globs = |globs: &Option<Vec<Glob>>, text: &str| -> usize {
+            globs.iter().flatten().map(|glob| glob.work(text)).sum()
+        };
+        let tags = event.metadata.tags.len().max(1) * (self.required_tags.len() + self.excluded_tags.len());
+        let source = event.metadata.source.as_deref().unwrap_or_default();
+        1 + globs(&self.event_types, &event.event_type) + globs(&self.source_patterns, source) + tags
+    }
+
+    /// Entries of all criteria, and words of state of all globs.
+    pub fn size(&self) -> (usize, usize) {
+        let globs = || self.event_types.iter().chain(&self.source_patterns);
+        let entries = globs().map(Vec::len).sum::<usize>() + self.required_tags.len() + self.excluded_tags.len();
+        (entries, globs().map(|globs| words(globs)).sum())
+    }
+
     /// The same criteria in one order without repeats, so that equal questions are equal values and share a view.
     ///
     /// # Errors
-    /// The name of a criterion that has more than [`MAX_ENTRIES`] entries, and how many.
+    /// The name of a criterion that has more than [`MAX_ENTRIES`] entries, or globs that need more than
+    /// [`MAX_GLOB_WORDS`] words, and how many.
     pub fn normalised(mut self) -> Result<Self, FilterError> {
         let lengths = [
             ("event_types", self.event_types.as_ref().map_or(0, Vec::len)),
@@ -72,11 +91,17 @@ impl EventFilter {
             ("excluded_tags", self.excluded_tags.len()),
         ];
         if let Some((field, found)) = lengths.into_iter().find(|(_, length)| *length > MAX_ENTRIES) {
-            return Err(FilterError { field, found });
+            return Err(FilterError::Entries { field, found });
         }
         for globs in [&mut self.event_types, &mut self.source_patterns].into_iter().flatten() {
             globs.sort_unstable();
             globs.dedup();
+        }
+        for (field, globs) in [("event_types", &self.event_types), ("source_patterns", &self.source_patterns)] {
+            let found = globs.as_deref().map_or(0, words);
+            if found > MAX_GLOB_WORDS {
+                return Err(FilterError::Work { field, found });
+            }
         }
         for tags in [&mut self.required_tags, &mut self.excluded_tags] {
             tags.sort_unstable();
@@ -86,14 +111,44 @@ impl EventFilter {
     }
 }
 
-/// A criterion with too many entries.
+/// A criterion that would take too much work for each event.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{field}: expected at most {MAX_ENTRIES} entries, found {found}")]
-pub struct FilterError {
-    /// The criterion.
-    pub field: &'static str,
-    /// Its number of entries.
-    pub found: usize,
+pub enum FilterError {
+    /// Too many entries.
+    #[error("{field}: expected at most {MAX_ENTRIES} entries, found {found}")]
+    Entries {
+        /// The criterion.
+        field: &'static str,
+        /// Its number of entries.
+        found: usize,
+    },
+    /// Too many characters in globs other than a literal, `prefix*` or `*suffix`.
+    #[error("{field}: expected {}, found {found}", FilterError::EXPECTED_WORDS)]
+    Work {
+        /// The criterion.
+        field: &'static str,
+        /// Words of state of all its globs.
+        found: usize,
+    },
+}
+
+impl FilterError {
+    /// What is expected of a criterion's globs.
+    pub const EXPECTED_WORDS: &'static str =
+        "globs of at most 256 words of 64 characters (literals, `prefix*` and `*suffix` count none)";
+
+    /// The criterion, what was expected, what was found.
+    pub fn parts(&self) -> (&'static str, String, usize) {
+        match self {
+            Self::Entries { field, found } => (field, format!("at most {MAX_ENTRIES} entries"), *found),
+            Self::Work { field, found } => (field, Self::EXPECTED_WORDS.to_owned(), *found),
+        }
+    }
+}
+
+/// See [`Glob::words`].
+pub fn words(globs: &[Glob]) -> usize {
+    globs.iter().map(Glob::words).sum()
 }
 
 fn any(globs: Option<&[Glob]>, value: Option<&str>) -> bool {
@@ -104,144 +159,25 @@ fn any(globs: Option<&[Glob]>, value: Option<&str>) -> bool {
     }
 }
 
-/// A pattern: `*` is any run of characters, also none; `?` is one character; everything else is itself.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Glob {
-    pattern: Box<str>,
-    shape: Shape,
-}
-
-/// The two shapes that most globs have are compared without looking at each character.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-enum Shape {
-    Literal,
-    /// A literal and one `*` at its end.
-    Prefix,
-    General,
-}
-
-/// A glob that is empty or longer than [`MAX_GLOB_BYTES`].
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("expected a pattern of 1 to {MAX_GLOB_BYTES} bytes, found {0} bytes")]
-pub struct GlobError(usize);
-
-impl Glob {
-    /// The pattern as it was written.
-    pub fn as_str(&self) -> &str {
-        &self.pattern
-    }
-
-    /// Whether the whole of `text` matches.
-    pub fn matches(&self, text: &str) -> bool {
-        match self.shape {
-            Shape::Literal => *self.pattern == *text,
-            Shape::Prefix => text.starts_with(&self.pattern[..self.pattern.len() - 1]),
-            Shape::General => general(&self.pattern, text, |_| true),
-        }
-    }
-
-    /// Whether it matches every text that `other` matches, as far as the two patterns show: where they are written in unlike ways,
-    /// it may say no though the answer is yes.
-    pub fn covers(&self, other: &Self) -> bool {
-        // A run in `other` may be of any length, so only a run here is sure to take it in.
-        general(&self.pattern, &other.pattern, |c| c != '*')
-    }
-}
-
-/// Two cursors and one place to go back to: the last `*` and where its run began. Going back only ever makes that run
-/// longer, so the cost is at most the product of the lengths (255 × 255), whatever the pattern.
-///
-/// `one`: what `?` may stand for.
-fn general(pattern: &str, text: &str, one: impl Fn(char) -> bool) -> bool {
-    let (mut pattern, mut text) = (pattern.chars(), text.chars());
-    let mut star: Option<(std::str::Chars<'_>, std::str::Chars<'_>)> = None;
-    loop {
-        let here = text.clone();
-        match (pattern.next(), text.next()) {
-            (None, None) => return true,
-            (Some('*'), _) => {
-                star = Some((pattern.clone(), here.clone()));
-                text = here;
-            }
-            (Some('?'), Some(found)) if one(found) => {}
-            (Some(expected), Some(found)) if expected == found => {}
-            _ => {
-                let Some((after, run)) = &mut star else { return false };
-                if run.next().is_none() {
-                    return false;
-                }
-                (pattern, text) = (after.clone(), run.clone());
-            }
-        }
-    }
-}
-
-impl FromStr for Glob {
-    type Err = GlobError;
-
-    fn from_str(pattern: &str) -> Result<Self, GlobError> {
-        if pattern.is_empty() || pattern.len() > MAX_GLOB_BYTES {
-            return Err(GlobError(pattern.len()));
-        }
-        let shape = match pattern.find(['*', '?']) {
-            None => Shape::Literal,
-            Some(at) if at + 1 == pattern.len() && pattern.ends_with('*') => Shape::Prefix,
-            Some(_) => Shape::General,
-        };
-        Ok(Self { pattern: pattern.into(), shape })
-    }
-}
-
-impl TryFrom<String> for Glob {
-    type Error = GlobError;
-
-    fn try_from(pattern: String) -> Result<Self, GlobError> {
-        pattern.parse()
-    }
-}
-
-impl From<Glob> for String {
-    fn from(glob: Glob) -> Self {
-        glob.pattern.into()
-    }
-}
-
-impl fmt::Display for Glob {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.pattern)
-    }
-}
-
-impl fmt::Debug for Glob {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&self.pattern, f)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::NewEvent;
+
+    fn filter(patterns: impl IntoIterator<Item = String>) -> EventFilter {
+        let globs = patterns.into_iter().map(|pattern| pattern.parse().unwrap()).collect();
+        EventFilter { event_types: Some(globs), ..EventFilter::default() }
+    }
 
     #[test]
-    fn a_glob_covers_those_that_match_nothing_else() {
-        let covers = |wide: &str, narrow: &str| {
-            let [wide, narrow] = [wide, narrow].map(|text| text.parse::<Glob>().unwrap());
-            wide.covers(&narrow)
-        };
-        for (wide, narrow) in [
-            ("*", "a.*"),
-            ("a.*", "a.b.*"),
-            ("a.*", "a.b"),
-            ("a?", "ab"),
-            ("a?", "a?"),
-            ("a*", "a?b*"),
-            ("*.x", "a.*.x"),
-        ] {
-            assert!(covers(wide, narrow), "{wide} {narrow}");
-        }
-        for (narrow, wide) in [("a.*", "*"), ("a.*", "a*"), ("a?", "a*"), ("ab", "a?"), ("a", "b"), ("*.x", "a.*")] {
-            assert!(!covers(narrow, wide), "{narrow} {wide}");
-        }
+    fn the_work_of_a_filter_has_a_bound_and_256_entries_of_ordinary_length_are_within_it() {
+        let longest = |count| filter((0..count).map(|index| format!("*{}{index:04}", "?".repeat(250))));
+        assert!(matches!(longest(65).normalised(), Err(FilterError::Work { field: "event_types", found: 260 })));
+        let most = longest(64).normalised().unwrap();
+        let event = NewEvent::new("0".repeat(255)).admit().unwrap();
+        assert!(most.work(&event) <= 1 + 64 + MAX_GLOB_WORDS * 255, "{}", most.work(&event));
+        assert!(!most.matches(&event));
+        assert!(filter((0..256).map(|index| format!("a.*.b{index}"))).normalised().is_ok());
+        assert!(filter((0..256).map(|index| format!("{}{index:03}*", "a".repeat(251)))).normalised().is_ok());
     }
 }

@@ -13,6 +13,9 @@ pub struct LogConfig {
     pub buffer_size: NonZero<usize>,
     /// Most bytes of events that the tail holds (the newest batch always stays).
     pub buffer_bytes: usize,
+    /// Bytes that the views of all clients hold together, encoded frames included; above it each keeps its share, and
+    /// clients further behind read from the log.
+    pub view_bytes: usize,
     /// Most events that wait for the sequencer; more are refused with `full`.
     pub ingress_events: NonZero<usize>,
     /// Most bytes of events that wait for the sequencer.
@@ -32,6 +35,7 @@ impl Default for LogConfig {
         Self {
             buffer_size: const { NonZero::new(16_384).unwrap() },
             buffer_bytes: 64 << 20,
+            view_bytes: 64 << 20,
             ingress_events: const { NonZero::new(8_192).unwrap() },
             ingress_bytes: 32 << 20,
             dedup_window_s: Seconds::new(120),

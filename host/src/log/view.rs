@@ -4,15 +4,21 @@
 //! A view keeps a bounded ring of what matched; a [`ViewCursor`] is a place in it. A cursor that asks for something older
 //! reads the log itself through the same filter until it has caught up, and is told of what the log no longer holds.
 
-use super::{Cursor, Gap, Head, Log, Step, frames, frames::Frames};
+mod budget;
+mod entry;
+
+pub use entry::Entry;
+
+use super::{Cursor, Gap, Head, Log, Step};
 use crate::{
-    event::{Event, EventFilter},
+    event::{Event, EventFilter, turn::Turn},
     metrics::Metrics,
 };
+use budget::ViewBudget;
 use futures_util::future::BoxFuture;
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -46,7 +52,13 @@ pub struct Question {
 impl Question {
     /// The events among `events` that match.
     pub async fn select(&self, events: &[Arc<Event>]) -> Vec<Arc<Event>> {
-        let mut matching: Vec<Arc<Event>> = events.iter().filter(|event| self.filter.matches(event)).cloned().collect();
+        let (mut matching, mut turn) = (Vec::new(), Turn::default());
+        for event in events {
+            turn.begin(self.filter.work(event)).await;
+            if self.filter.matches(event) {
+                matching.push(event.clone());
+            }
+        }
         if let Some(predicate) = &self.predicate
             && !matching.is_empty()
         {
@@ -67,12 +79,14 @@ type Key = (EventFilter, Option<String>);
 pub struct Views {
     log: Log,
     open: Arc<Mutex<HashMap<Key, Weak<View>>>>,
+    budget: Arc<ViewBudget>,
 }
 
 impl Views {
     /// No view yet.
     pub fn new(log: Log) -> Self {
-        Self { log, open: Arc::default() }
+        let budget = ViewBudget::new(log.view_bytes(), log.metrics().clone());
+        Self { log, open: Arc::default(), budget }
     }
 
     /// The log they look at.
@@ -95,7 +109,7 @@ impl Views {
             return view;
         }
         open.retain(|_, view| view.strong_count() > 0);
-        let view = View::open(&self.log, question);
+        let view = View::open(&self.log, question, self.budget.clone());
         open.insert(key, Arc::downgrade(&view));
         view
     }
@@ -110,12 +124,13 @@ struct View {
 }
 
 impl View {
-    fn open(log: &Log, question: Question) -> Arc<Self> {
+    fn open(log: &Log, question: Question, budget: Arc<ViewBudget>) -> Arc<Self> {
         let cursor = log.cursor_at_head();
-        let ring = Arc::new(Ring::new(cursor.position()));
+        let ring = Arc::new(Ring::new(cursor.position(), budget));
         let stop = CancellationToken::new();
         let metrics = log.metrics().clone();
         metrics.views.add(1);
+        ring.budget.open();
         let fill = fill(ring.clone(), question.clone(), cursor);
         tokio::spawn(stop.clone().run_until_cancelled_owned(fill));
         Arc::new(Self { question, ring, metrics, _stop: stop.drop_guard() })
@@ -125,6 +140,7 @@ impl View {
 impl Drop for View {
     fn drop(&mut self) {
         self.metrics.views.add(-1);
+        self.ring.budget.close();
     }
 }
 
@@ -141,47 +157,11 @@ async fn fill(ring: Arc<Ring>, question: Question, mut cursor: Cursor) {
     ring.covered.send_modify(|head| head.closed = true);
 }
 
-/// Events in a row that matched, and their bytes, made when the first client wants them.
-#[derive(Debug)]
-pub struct Entry {
-    events: Vec<Arc<Event>>,
-    websocket: OnceLock<Frames>,
-    server_sent: OnceLock<Frames>,
-}
-
-impl Entry {
-    fn new(events: Vec<Arc<Event>>) -> Self {
-        Self { events, websocket: OnceLock::new(), server_sent: OnceLock::new() }
-    }
-
-    /// The events, in order of seq; never none.
-    pub fn events(&self) -> &[Arc<Event>] {
-        &self.events
-    }
-
-    /// As WebSocket frames.
-    pub fn websocket(&self) -> &Frames {
-        self.websocket.get_or_init(|| frames::websocket(&self.events))
-    }
-
-    /// As records of server-sent events.
-    pub fn server_sent(&self, epoch: &str) -> &Frames {
-        self.server_sent.get_or_init(|| frames::server_sent(&self.events, epoch))
-    }
-
-    fn last(&self) -> u64 {
-        self.events.last().map_or(0, |event| event.seq)
-    }
-
-    fn weight(&self) -> usize {
-        self.events.iter().map(|event| event.weight()).sum()
-    }
-}
-
 struct Ring {
     state: Mutex<RingState>,
     /// How far the filter has been asked.
     covered: watch::Sender<Head>,
+    budget: Arc<ViewBudget>,
 }
 
 struct RingState {
@@ -201,15 +181,16 @@ enum Look {
 }
 
 impl Ring {
-    fn new(floor: u64) -> Self {
+    fn new(floor: u64, budget: Arc<ViewBudget>) -> Self {
         let state = RingState { entries: VecDeque::new(), bytes: 0, floor };
-        Self { state: Mutex::new(state), covered: watch::Sender::new(Head { seq: floor - 1, closed: false }) }
+        Self { state: Mutex::new(state), covered: watch::Sender::new(Head { seq: floor - 1, closed: false }), budget }
     }
 
     fn push(&self, events: Vec<Arc<Event>>, covered: u64) {
+        let mut evicted = Vec::new();
+        let mut state = self.state();
         if !events.is_empty() {
-            let entry = Arc::new(Entry::new(events));
-            let mut state = self.state();
+            let entry = Arc::new(Entry::new(events, Some(self.budget.clone())));
             state.bytes += entry.weight();
             state.entries.push_back(entry);
             while (state.bytes > RING_BYTES || state.entries.len() > RING_ENTRIES)
@@ -218,8 +199,24 @@ impl Ring {
             {
                 state.bytes -= oldest.weight();
                 state.floor = oldest.last() + 1;
+                evicted.push(oldest);
             }
         }
+        // Also where nothing matched: a view that is idle makes room for those that are not.
+        if self.budget.is_exceeded() {
+            let share = self.budget.share();
+            let mut held: usize = state.entries.iter().map(|entry| entry.held()).sum();
+            while held > share
+                && let Some(oldest) = state.entries.pop_front()
+            {
+                held -= oldest.held().min(held);
+                state.bytes -= oldest.weight();
+                state.floor = oldest.last() + 1;
+                evicted.push(oldest);
+            }
+        }
+        drop(state);
+        drop(evicted);
         self.covered.send_modify(|head| head.seq = covered);
     }
 
@@ -337,6 +334,9 @@ impl ViewCursor {
         let (matching, last) = (matching.await, *last);
         history.asked = None;
         let from = std::mem::replace(&mut self.next, last + 1);
-        (!matching.is_empty()).then(|| Delivery::Events { entry: Arc::new(Entry::new(matching)), from })
+        (!matching.is_empty()).then(|| Delivery::Events { entry: Arc::new(Entry::new(matching, None)), from })
     }
 }
+
+#[cfg(test)]
+mod tests;

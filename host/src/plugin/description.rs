@@ -8,7 +8,10 @@ use super::grants::{Asked, Capability};
 use super::manifest::{Isolation, OrderBy};
 use super::schema::Schema;
 use super::{Kind, Name};
-use crate::event::EventFilter;
+use crate::event::{
+    EventFilter,
+    filter::{self, MAX_GLOB_WORDS},
+};
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
 
@@ -16,6 +19,10 @@ use std::sync::Arc;
 const MAX_ENTRIES: usize = 256;
 /// The hint with a handler's schema of its settings.
 const CONFIG_SCHEMA: &str = "config-schema";
+/// Most entries of the criteria of all subscriptions: each event is compared with each of them.
+const MAX_CRITERIA: usize = 2_048;
+/// Most bytes of the globs that it emits: those of two versions are compared with one another at an update.
+const MAX_EMITS_BYTES: usize = 16 << 10;
 const MAX_VERSION_BYTES: usize = 64;
 const MAX_SUMMARY_BYTES: usize = 500;
 
@@ -64,6 +71,11 @@ impl Description {
                 .collect::<Result<_, _>>()
                 .map_err(|problem| format!("subscriptions: {problem}"))?,
         };
+        check_work(&checked.subscriptions)?;
+        let bytes: usize = said.emits.iter().map(String::len).sum();
+        if bytes > MAX_EMITS_BYTES {
+            return Err(format!("emits: expected at most {MAX_EMITS_BYTES} bytes in all, found {bytes}"));
+        }
         for glob in said.emits {
             let glob = glob.parse().map_err(|error| format!("emits: {error}"))?;
             checked.asked.emits.push(glob);
@@ -152,6 +164,20 @@ impl Description {
     }
 }
 
+/// What the hub does for each event, and for a plugin that is never called.
+fn check_work(subscriptions: &[EventFilter]) -> Result<(), String> {
+    let sizes = subscriptions.iter().map(EventFilter::size);
+    let (entries, words) = sizes.fold((0, 0), |sum, size| (sum.0 + size.0, sum.1 + size.1));
+    if entries > MAX_CRITERIA {
+        return Err(format!("subscriptions: expected at most {MAX_CRITERIA} entries in all, found {entries}"));
+    }
+    if words > MAX_GLOB_WORDS {
+        let expected = filter::FilterError::EXPECTED_WORDS;
+        return Err(format!("subscriptions: expected {expected} in all, found {words}"));
+    }
+    Ok(())
+}
+
 fn bounded(field: &str, entries: usize) -> Result<(), String> {
     if entries <= MAX_ENTRIES {
         Ok(())
@@ -181,6 +207,7 @@ fn is_semantic(version: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plugin::bindings::handler::busway::plugin::types::Subscription;
 
     #[test]
     fn versions_are_semantic() {
@@ -226,6 +253,24 @@ mod tests {
         assert!(error.contains(text), "{error}");
     }
 
+    fn subscription(types: Vec<String>) -> Subscription {
+        Subscription { event_types: types, source_patterns: vec![], required_tags: vec![], excluded_tags: vec![] }
+    }
+
+    #[test]
+    fn subscriptions_that_would_take_much_work_for_each_event_are_refused() {
+        let globs = |from: usize| (from..from + 256).map(|index| format!("*{}{index:05}", "?".repeat(50))).collect();
+        assert!(handler(|said| said.subscriptions = vec![subscription(globs(0))]).is_ok());
+        refused(
+            |said| said.subscriptions = (0..256).map(|index| subscription(globs(256 * index))).collect(),
+            "subscriptions: expected at most 2048 entries in all, found 65536",
+        );
+        refused(
+            |said| said.subscriptions = vec![subscription(globs(0)), subscription(globs(256))],
+            "in all, found 512",
+        );
+    }
+
     #[test]
     fn what_does_not_hold_is_refused() {
         refused(
@@ -236,6 +281,10 @@ mod tests {
         refused(|said| said.capabilities.push("files".into()), "found \"files\"");
         refused(|said| said.emits.push(String::new()), "emits: expected a pattern");
         refused(|said| said.emits = vec!["x".into(); 257], "emits: expected at most 256, found 257");
+        refused(
+            |said| said.emits = vec!["x".repeat(200); 100],
+            "emits: expected at most 16384 bytes in all, found 20000",
+        );
         refused(|said| said.hints.push(("isolation".into(), "\"hard\"".into())), "unknown variant `hard`");
         refused(|said| said.hints.push(("config-schema".into(), "{\"type\":5}".into())), "config-schema");
         let twice = |said: &mut HandlerDescription| said.hints = vec![("config-schema".into(), "{}".into()); 2];

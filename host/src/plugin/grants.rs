@@ -4,7 +4,10 @@
 use super::manifest;
 use crate::event::Glob;
 use serde::Serialize;
-use std::{collections::BTreeSet, fmt};
+use std::{
+    collections::{BTreeSet, HashSet},
+    fmt,
+};
 
 /// What a plugin may be allowed to do. A new one is a line here; the compiler lists the rest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -86,7 +89,9 @@ impl Asked {
 
     /// What it asks for that `before` did not; none if that is nothing.
     pub fn beyond(&self, before: &Self) -> Option<Beyond> {
-        let is_new = |glob: &&Glob| !before.emits.iter().any(|known| known.covers(glob));
+        // Most updates emit what the version before emitted.
+        let same: HashSet<_> = before.emits.iter().collect();
+        let is_new = |glob: &&Glob| !same.contains(glob) && !before.emits.iter().any(|known| known.covers(glob));
         let capabilities: Vec<_> = self.capabilities.difference(&before.capabilities).copied().collect();
         let emits: Vec<_> = self.emits.iter().filter(is_new).cloned().collect();
         (!capabilities.is_empty() || !emits.is_empty()).then_some(Beyond { capabilities, emits })

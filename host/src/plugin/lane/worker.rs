@@ -4,7 +4,7 @@
 use super::{Job, held::Held, order::Order, pace::Pace, place::Place, settle::Settled};
 use crate::{
     bus::Bus,
-    event::Event,
+    event::{Event, turn::Turn},
     log::{Chunk, Cursor, Step},
     plugin::{
         Kind, Name, Start, Version,
@@ -219,7 +219,13 @@ impl Lane {
         let wanted = |event: &&Arc<Event>| {
             is_of_interest(event) && !self.place.is_done(event.seq) && !self.held.contains(event.seq)
         };
-        let mut events: Vec<Arc<Event>> = chunk.events().iter().filter(wanted).cloned().collect();
+        let (mut events, mut turn) = (Vec::new(), Turn::default());
+        for event in chunk.events() {
+            turn.begin(version.work(event) + candidate.as_ref().map_or(0, |other| other.work(event))).await;
+            if wanted(&event) {
+                events.push(event.clone());
+            }
+        }
         if let Some(question) = self.front(version) {
             let asked = self.front_generation(version);
             events = question.select(&events).await;

@@ -18,6 +18,11 @@ impl Version {
         self.subscriptions().iter().any(|filter| filter.matches(event)) && !self.is_its_fault(event)
     }
 
+    /// Most units of work that [`Version::wants`] takes for the event: see [`crate::event::EventFilter::work`].
+    pub fn work(&self, event: &Event) -> usize {
+        self.subscriptions().iter().map(|filter| filter.work(event)).sum()
+    }
+
     /// Whether a call was over before it had half of its time to itself: that says more of the machine's load than of the plugin.
     pub fn is_starved(&self, error: &CallError) -> bool {
         matches!(error, CallError::Fault(fault)
