@@ -277,6 +277,7 @@ async fn every_request_that_is_refused_is_counted_by_its_code_and_its_events_by_
         (post("/v1/events", "{"), "event.json", Some(Reason::Invalid), 1),
         (post("/v1/events", r#"[{"type":"a"},{"type":""},{"type":"a"}]"#), "event.type", Some(Reason::Invalid), 3),
         (post("/v1/events", r#"[{"type":"a"},{},{"type":"a"}]"#), "event.json", Some(Reason::Invalid), 3),
+        (post("/v1/events", "[]"), "publish.empty", Some(Reason::Invalid), 0),
         (post("/v1/events", "[{},"), "body.json", Some(Reason::Invalid), 1),
         (post("/v1/events", &large), "body.too-large", Some(Reason::TooLarge), 1),
         (post("/v1/request", &large), "body.too-large", Some(Reason::TooLarge), 1),
@@ -302,6 +303,19 @@ async fn every_request_that_is_refused_is_counted_by_its_code_and_its_events_by_
     assert!(answer.contains("body.timeout"), "{answer}");
     assert_eq!((rejected(Reason::Timeout), metrics.problems.get("body.timeout")), (1, 1));
     assert_eq!(hub.metric(r#"busway_http_problems_total{code="body.timeout"}"#).await, 1);
+    // Answered by the connection and not by a route. They hand in no event.
+    let sent = metrics.doors.sent();
+    for (head, code) in [
+        ("GET /healthz HTTP/1.1\r\nconnection: close\r\n\r\n".to_owned(), "host.missing"),
+        ("POST /v1/events HTTP/1.1\r\nhost: evil.example\r\nconnection: close\r\n\r\n".to_owned(), "host.denied"),
+        ("no http\r\n\r\n".to_owned(), "head.malformed"),
+        (format!("GET /healthz HTTP/1.1\r\nx: {}\r\n\r\n", "x".repeat(100_000)), "head.too-large"),
+        (format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(100_000)), "target.too-long"),
+    ] {
+        raw(&hub, &head).await;
+        until(|| metrics.problems.get(code) == 1).await;
+    }
+    assert_eq!((metrics.doors.sent(), metrics.http_broken.get()), (sent, 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -316,6 +330,7 @@ async fn connections_that_are_refused_or_cut_are_counted() {
     // Silent: half of a head.
     raw(&hub, "GET /healthz HTTP/1.1\r\n").await;
     until(|| metrics.http_silent.get() == 1).await;
+    until(|| metrics.problems.get("head.timeout") == 1).await;
     // One more than there may be.
     let mut only = Client::connect(&hub, "?types=none").await;
     let Err((status, _)) = Client::try_connect(&hub, "").await else { panic!("it should be refused") };
@@ -355,6 +370,7 @@ async fn a_connection_above_the_limit_is_counted_and_so_is_a_gap_that_a_stream_i
     until(|| metrics.sse_lagged.get() == 1).await;
     raw(&hub, "").await;
     until(|| metrics.http_refused.get() == 1).await;
+    assert_eq!(metrics.problems.get("connections.full"), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

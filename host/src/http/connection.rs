@@ -80,7 +80,7 @@ pub(super) async fn serve(
     drop(place);
 }
 
-/// What a head is counted under that hyper answered by itself, with 400, 414 or 431 and no body.
+/// The code that counts a request head which hyper refused by itself, with 400, 414 or 431 and no body.
 fn malformed(error: &hyper::Error) -> &'static str {
     if error.is_parse_too_large() { "head.too-large" } else { "head.malformed" }
 }
