@@ -132,7 +132,8 @@ impl Change {
                 run("DELETE FROM retries WHERE plugin = ?1 AND seq = ?2", params![plugin, *seq as i64])
             }
             Self::Retry { plugin, seq, attempt, pause, code } => {
-                let sql = "INSERT INTO retries (plugin, seq, attempt, due_ms, code, pause_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+                let sql =
+                    "INSERT INTO retries (plugin, seq, attempt, due_ms, code, pause_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
                            ON CONFLICT DO UPDATE SET attempt = excluded.attempt, due_ms = excluded.due_ms,
                                                      code = excluded.code, pause_ms = excluded.pause_ms";
                 let pause_ms = i64::try_from(pause.as_millis()).unwrap_or(i64::MAX);

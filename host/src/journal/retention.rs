@@ -87,12 +87,7 @@ fn finished(connection: &Connection) -> rusqlite::Result<u64> {
 
 /// The last event from `first` to `last` that is older than `cutoff`, with none before it that is younger; 0 if there is none. An event
 /// that was received after `now`, by a wall clock that was wrong, is as old as those after it: it does not keep them.
-fn last_older(
-    connection: &Connection,
-    first: u64,
-    last: u64,
-    (cutoff, now): (i64, i64),
-) -> rusqlite::Result<u64> {
+fn last_older(connection: &Connection, first: u64, last: u64, (cutoff, now): (i64, i64)) -> rusqlite::Result<u64> {
     let sql = "SELECT seq, received_ms FROM events WHERE seq BETWEEN ?1 AND ?2 ORDER BY seq";
     let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query(params![first as i64, last as i64])?;

@@ -148,7 +148,10 @@ impl Writer {
         let Reading { now_ms, jumped_ms } = self.clock.read(wall_ms());
         if let Some(jumped_ms) = jumped_ms {
             self.journal.shared.metrics.clock_jumps.inc();
-            tracing::warn!(jumped_ms, "the wall clock jumped; the age of events is counted by the time that really passes");
+            tracing::warn!(
+                jumped_ms,
+                "the wall clock jumped; the age of events is counted by the time that really passes"
+            );
         }
         now_ms
     }

@@ -35,6 +35,10 @@ pub(super) struct Slot {
     /// Who asked for the load under way.
     pub(super) answering: Vec<Answer>,
     pub(super) missing_since: Option<Instant>,
+    /// The load under way is of a plugin with a sidecar.
+    pub(super) loads_sidecar: bool,
+    /// What is active was loaded under a sidecar: should that go missing, it stays in force.
+    pub(super) has_sidecar: bool,
     pub(super) quarantines: u32,
     pub(super) quarantined_at: Option<Instant>,
     /// The operator's word through the API; the sidecar's `enabled` is in the version's manifest.
@@ -78,6 +82,8 @@ impl Slot {
             waiting: Vec::new(),
             answering: Vec::new(),
             missing_since: None,
+            loads_sidecar: false,
+            has_sidecar: false,
             quarantines: before_count,
             quarantined_at: until.map(|_| Instant::now()),
             pair: None,
