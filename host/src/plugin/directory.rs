@@ -4,6 +4,7 @@
 use super::{
     Hash, LoadError, Name, NameError, ShadowFile,
     limits::{MAX_FILE_BYTES, MAX_MANIFEST_BYTES},
+    manifest::is_blank,
 };
 use rustix::fs::OFlags;
 use serde::Deserialize;
@@ -155,7 +156,7 @@ fn shadow_named_by(dir: &Path, name: &Name) -> Option<Option<Name>> {
         shadow: Option<ShadowFile>,
     }
     let text = read_manifest(dir, name).ok()??;
-    if text.trim().is_empty() {
+    if is_blank(&text) {
         return None;
     }
     let line = || text.lines().find(|line| line.trim_start().starts_with("shadow")).unwrap_or_default();

@@ -225,8 +225,7 @@ impl Manifest {
     /// # Errors
     /// As [`Manifest::parse`], and for a file without any setting.
     pub fn of_sidecar(text: &str) -> Result<Self, ManifestError> {
-        let is_blank = text.lines().map(str::trim).all(|line| line.is_empty() || line.starts_with('#'));
-        if is_blank {
+        if is_blank(text) {
             let problem = "expected a setting, found none; for the defaults, remove the file and reload the plugin";
             return Err(ManifestError { line: 1, field: "the file".into(), problem: problem.into() });
         }
@@ -238,6 +237,11 @@ impl Manifest {
         let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
         self.config.iter().map(|(key, value)| (key.clone(), text(value))).collect()
     }
+}
+
+/// Whether a text holds no setting, comments at most.
+pub(super) fn is_blank(text: &str) -> bool {
+    text.lines().map(str::trim).all(|line| line.is_empty() || line.starts_with('#'))
 }
 
 /// The key of a line and the table it stands in. The parser knows it, but does not tell.
