@@ -8,5 +8,6 @@ mod kept;
 mod lock;
 mod program;
 pub mod random;
+mod space;
 mod trace;
 mod wal;

@@ -545,3 +545,63 @@ async fn a_file_removed_and_written_anew_is_replaced_not_removed() {
     let status = hub.plugin_until("probe", |status| status["last_error"]["code"] == "load.io").await;
     assert_eq!(status["granted"], json!(["kv", "log"]), "a link to nothing is not the same as no sidecar");
 }
+
+/// I10: a sidecar that is missing, empty or unreadable grants nothing that the last one did not.
+#[tokio::test(flavor = "multi_thread")]
+async fn i10_the_last_good_sidecar_stays_in_force_while_there_is_no_other() {
+    let hub = TestHub::start().await;
+    hub.install("probe", probe(1), "[grants]").await;
+    let file = hub.dir.path().join("plugins/probe.toml");
+    let said = async |text: &str| {
+        let holds = |status: &Value| status["last_error"]["message"].as_str().is_some_and(|said| said.contains(text));
+        let status = hub.plugin_until("probe", holds).await;
+        assert_eq!((&status["state"], &status["granted"]), (&json!("active"), &json!(["log"])), "{text}");
+    };
+    // As a shell does it for `generate > probe.toml`.
+    std::fs::File::create(&file).unwrap();
+    said("expected a setting, found none").await;
+    hub.put("probe.toml", b"\xff");
+    said("not UTF-8").await;
+    hub.remove("probe.toml");
+    std::fs::create_dir(&file).unwrap();
+    said("something else").await;
+    std::fs::remove_dir(&file).unwrap();
+    said("no sidecar, though there was one").await;
+    // Nor does another file under it.
+    hub.put("probe.wasm", probe(2));
+    said("no sidecar, though there was one").await;
+    hub.post("/v1/plugins/probe/reload", &json!(null)).await;
+    let asked = hub.plugin_until("probe", |status| status["granted"] != json!(["log"])).await;
+    assert_eq!(asked["state"], "active", "an operator asked for the defaults");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plugin_whose_first_sidecar_is_empty_is_not_loaded() {
+    let hub = TestHub::start().await;
+    hub.put("probe.toml", "# soon\n");
+    hub.put("probe.wasm", probe(1));
+    let status = hub.plugin_until("probe", |status| status["last_error"]["code"] == "load.manifest").await;
+    assert_eq!(status["state"], "failed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_was_being_loaded_when_the_hub_ended_is_skipped_and_the_others_are_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let plugins = dir.path().join("plugins");
+    let markers = dir.path().join("data/loading");
+    std::fs::create_dir_all(&markers).unwrap();
+    std::fs::create_dir(&plugins).unwrap();
+    std::fs::write(plugins.join("bad.wasm"), probe(1)).unwrap();
+    std::fs::write(plugins.join("good.wasm"), probe(2)).unwrap();
+    let marker = markers.join(format!("{}.loading", busway::plugin::Hash::of(&probe(1)).to_hex()));
+    std::fs::write(&marker, "bad").unwrap();
+    let hub = TestHub::durable(dir, |_| ()).await;
+    hub.plugin_until("good", |status| status["state"] == "active").await;
+    let bad = hub.plugin_until("bad", |status| status["state"] == "failed").await;
+    assert_eq!(bad["last_error"]["code"], "load.crashed", "{bad}");
+    let hub = hub.restart().await;
+    hub.plugin_until("bad", |status| status["last_error"]["code"] == "load.crashed").await;
+    assert_eq!(hub.post("/v1/plugins/bad/reload", &json!(null)).await.0, 200);
+    hub.plugin_until("bad", |status| status["state"] == "active").await;
+    assert!(!marker.exists(), "it is loaded, so it is no suspect any more");
+}

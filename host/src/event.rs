@@ -16,7 +16,7 @@ pub mod unique;
 pub use filter::EventFilter;
 pub use glob::Glob;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Timelike, Utc};
 use serde::{
     Deserialize, Deserializer, Serialize,
     de::{IgnoredAny, MapAccess, Visitor, value::MapAccessDeserializer},
@@ -344,7 +344,7 @@ impl NewEvent {
             data,
             metadata: Metadata {
                 event_id: meta.event_id.unwrap_or_else(|| new_id(now)),
-                timestamp: timestamp.unwrap_or(now),
+                timestamp: timestamp.map_or(now, without_leap_second),
                 correlation_id: meta.correlation_id,
                 source: meta.source,
                 tags: bounds::tags(meta.tags)?,
@@ -355,6 +355,12 @@ impl NewEvent {
             },
         })
     }
+}
+
+/// A leap second `:60` becomes the last moment of the second before it: journals count seconds that have none, and an event must read
+/// the same from memory as from a journal.
+fn without_leap_second(time: DateTime<Utc>) -> DateTime<Utc> {
+    time.with_nanosecond(time.nanosecond().min(999_999_999)).unwrap_or(time)
 }
 
 /// A UUIDv7 of `now`, later than all before it even where the clock was set back.
@@ -378,6 +384,16 @@ mod tests {
     fn refused(text: &str, code: &str, field: &str) {
         let error = admit(text).expect_err("should be refused");
         assert_eq!((error.code, error.field.as_str()), (code, field), "{error}");
+    }
+
+    #[test]
+    fn a_leap_second_is_read_as_it_will_be_read_from_a_journal() {
+        let text = r#"{"type":"a","data":null,"metadata":{"timestamp":"2016-12-31T23:59:60.5Z"}}"#;
+        let event = NewEvent::from_json(text).unwrap().admit().unwrap();
+        let stored = DateTime::from_timestamp_micros(event.metadata.timestamp.timestamp_micros()).unwrap();
+        let written = |time: DateTime<Utc>| time.to_rfc3339_opts(SecondsFormat::Micros, true);
+        assert_eq!(written(event.metadata.timestamp), "2016-12-31T23:59:59.999999Z");
+        assert_eq!(written(event.metadata.timestamp), written(stored));
     }
 
     #[test]

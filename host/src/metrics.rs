@@ -275,7 +275,8 @@ metrics! {
     journal_read: Counter, "busway_journal_events_read_total", "Events read from the journal by consumers behind the tail.";
     journal_damaged: Counter, "busway_journal_events_damaged_total", "Events that consumers could not read from the journal.";
     journal_retired: Counter, "busway_journal_events_retired_total", "Events that retention removed.";
-    dead_letters_retired: Counter, "busway_dead_letters_retired_total", "Dead letters that went because there were too many.";
+    dead_letters_retired: Counter, "busway_dead_letters_retired_total", "Dead letters that went because there were too many, or they were too large.";
+    clock_jumps: Counter, "busway_journal_clock_jumps_total", "Times the wall clock jumped by more than a minute while the hub ran.";
     tail_evicted: Counter, "busway_tail_evicted_total", "Events that left the tail because it was full.";
     cursor_gaps: Counter, "busway_cursor_gaps_total", "Times a cursor fell behind what the log still holds.";
     cursor_missed: Counter, "busway_cursor_missed_total", "Events that cursors missed in those gaps.";

@@ -22,6 +22,7 @@ mod host;
 mod instance;
 pub mod lane;
 pub mod limits;
+mod load_marker;
 pub mod manifest;
 mod memory;
 pub mod registry;

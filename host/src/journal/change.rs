@@ -1,7 +1,7 @@
 //! What a round makes true besides its events: each is one small statement in the same transaction.
 
 use rusqlite::{Connection, params};
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 /// See the module's head. Plugins are known here by their names only.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,8 +18,8 @@ pub enum Change {
     Cursor { plugin: Arc<str>, done: u64 },
     /// A handler is done with one event.
     Done { plugin: Arc<str>, seq: u64 },
-    /// It is to try one again.
-    Retry { plugin: Arc<str>, seq: u64, attempt: u32, due_ms: i64, code: &'static str },
+    /// It is to try one again, after a pause from now.
+    Retry { plugin: Arc<str>, seq: u64, attempt: u32, pause: Duration, code: &'static str },
     /// It could not handle one.
     Dead(Box<DeadLetter>),
     /// These dead letters are handed to their plugins again.
@@ -71,22 +71,31 @@ pub struct Retry {
     pub seq: u64,
     /// The attempt to come.
     pub attempt: u32,
-    /// When, in milliseconds since 1970, UTC.
-    pub due_ms: i64,
+    /// What is left of the pause before it, now: never more than was asked for, wherever the wall clock has gone.
+    pub pause: Duration,
     /// The event as JSON, where it is not to be read from the journal's events.
     pub event: Option<String>,
 }
 
-/// Now, as the journal writes it.
+/// The longest pause before a retry that a journal of before `pause_ms` may hold, in milliseconds.
+const MAX_PAUSE_MS: i64 = 600_000;
+
+/// What is left of a pause that ends at `due_ms`, of which `pause_ms` was asked for.
+pub(super) fn remaining_pause(due_ms: i64, pause_ms: Option<i64>, now_ms: i64) -> Duration {
+    let left = due_ms.saturating_sub(now_ms).clamp(0, pause_ms.unwrap_or(MAX_PAUSE_MS).max(0));
+    Duration::from_millis(left.unsigned_abs())
+}
+
+/// Now by the wall clock, as the journal writes it.
 pub(super) fn now_ms() -> i64 {
     chrono::Utc::now().timestamp_millis()
 }
 
 impl Change {
     /// Whose dead letter it adds, if it does.
-    pub(super) fn dead_of(&self) -> Option<&str> {
+    pub(super) fn dead_of(&self) -> Option<Arc<str>> {
         match self {
-            Self::Dead(letter) => Some(&letter.plugin),
+            Self::Dead(letter) => Some(letter.plugin.clone()),
             _ => None,
         }
     }
@@ -122,15 +131,19 @@ impl Change {
                 run("INSERT OR IGNORE INTO done (plugin, seq) VALUES (?1, ?2)", params![plugin, *seq as i64])?;
                 run("DELETE FROM retries WHERE plugin = ?1 AND seq = ?2", params![plugin, *seq as i64])
             }
-            Self::Retry { plugin, seq, attempt, due_ms, code } => {
-                let sql = "INSERT INTO retries (plugin, seq, attempt, due_ms, code) VALUES (?1, ?2, ?3, ?4, ?5)
-                           ON CONFLICT DO UPDATE SET attempt = excluded.attempt, due_ms = excluded.due_ms, code = excluded.code";
-                run(sql, params![plugin, *seq as i64, attempt, due_ms, code])
+            Self::Retry { plugin, seq, attempt, pause, code } => {
+                let sql =
+                    "INSERT INTO retries (plugin, seq, attempt, due_ms, code, pause_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+                           ON CONFLICT DO UPDATE SET attempt = excluded.attempt, due_ms = excluded.due_ms,
+                                                     code = excluded.code, pause_ms = excluded.pause_ms";
+                let pause_ms = i64::try_from(pause.as_millis()).unwrap_or(i64::MAX);
+                let due_ms = now_ms().saturating_add(pause_ms);
+                run(sql, params![plugin, *seq as i64, attempt, due_ms, code, pause_ms])
             }
             Self::Dead(letter) => letter.write(connection),
             Self::Replay { letters } => letters.iter().try_for_each(|id| {
-                let sql = "INSERT OR REPLACE INTO retries (plugin, seq, attempt, due_ms, code, event)
-                           SELECT plugin, seq, 1, ?2, code, event FROM dead_letters WHERE id = ?1";
+                let sql = "INSERT OR REPLACE INTO retries (plugin, seq, attempt, due_ms, code, event, pause_ms)
+                           SELECT plugin, seq, 1, ?2, code, event, 0 FROM dead_letters WHERE id = ?1";
                 run(sql, params![id, now_ms()])?;
                 run("DELETE FROM dead_letters WHERE id = ?1", params![id])
             }),
@@ -163,5 +176,20 @@ impl DeadLetter {
             self.event
         ];
         connection.prepare_cached(sql)?.execute(values).map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pause_is_never_longer_than_was_asked_for() {
+        let left = |due, pause, now| remaining_pause(due, pause, now).as_millis();
+        assert_eq!(left(10_000, Some(3_000), 8_000), 2_000);
+        assert_eq!(left(10_000, Some(3_000), 20_000), 0, "over");
+        assert_eq!(left(86_410_000, Some(3_000), 10_000), 3_000, "the clock went back by a day");
+        assert_eq!(left(86_410_000_000, None, 0), 600_000, "a journal of before has no pause");
+        assert_eq!(left(i64::MAX, Some(-5), i64::MIN), 0);
     }
 }

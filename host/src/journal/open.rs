@@ -2,7 +2,7 @@
 
 use super::{
     Journal, JournalConfig, Shared, Sync, WriteError, Writer,
-    change::{Standing, now_ms},
+    change::Standing,
     checkpoint::Checkpointer,
     import,
     lock::Lock,
@@ -104,7 +104,7 @@ pub struct Opened {
 pub struct Recent {
     /// Its place.
     pub seq: u64,
-    /// How long ago it was received.
+    /// How long before the newest event it was received.
     pub age: Duration,
     /// Its publisher.
     pub source: Option<String>,
@@ -245,21 +245,31 @@ pub(super) fn prepare(path: &Path, sync: Sync) -> Result<Connection, OpenError> 
     Ok(connection)
 }
 
+/// Events in a row that are older than the dedup window, after which none is looked for that is not.
+const MAX_OLDER: usize = 1_024;
+
 fn recent(connection: &Connection, head: u64, (window, most): (Duration, usize)) -> rusqlite::Result<Vec<Recent>> {
-    let now = now_ms();
-    let since = now.saturating_sub(i64::try_from(window.as_millis()).unwrap_or(i64::MAX));
+    let window_ms = i64::try_from(window.as_millis()).unwrap_or(i64::MAX);
     let sql =
         "SELECT seq, received_ms, source, event_id FROM events WHERE seq BETWEEN 1 AND ?1 ORDER BY seq DESC LIMIT ?2";
     let mut statement = connection.prepare(sql)?;
     let mut rows = statement.query([head, most as u64].map(|number| i64::try_from(number).unwrap_or(i64::MAX)))?;
-    let mut recent = Vec::new();
+    let (mut recent, mut newest_ms, mut older) = (Vec::new(), None, 0);
     // Damage is found, and said, by whoever reads these events.
     while let Ok(Some(row)) = rows.next() {
         let (Ok(received), Ok(source), Ok(event_id)) = (row.get::<_, i64>(1), row.get(2), row.get(3)) else { continue };
-        if received < since {
-            break;
+        // Counted from the newest event and not from now: the wall clock may have gone anywhere while no hub ran.
+        let age_ms = newest_ms.get_or_insert(received).saturating_sub(received).max(0);
+        if age_ms > window_ms {
+            older += 1;
+            // A few may have been received while the wall clock was behind.
+            if older > MAX_OLDER {
+                break;
+            }
+            continue;
         }
-        let age = Duration::from_millis(u64::try_from(now - received).unwrap_or(0));
+        older = 0;
+        let age = Duration::from_millis(age_ms.unsigned_abs());
         recent.push(Recent { seq: row.get::<_, i64>(0)? as u64, age, source, event_id });
     }
     recent.reverse();

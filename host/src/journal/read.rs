@@ -1,6 +1,10 @@
 //! Reading: a few connections, lent to whoever reads, on threads that may block. Nobody who reads holds up the writer.
 
-use super::{Journal, Retry, damage, dead_letter, row, schema};
+use super::{
+    Journal, Retry,
+    change::{now_ms, remaining_pause},
+    damage, dead_letter, row, schema,
+};
 use crate::event::Event;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, ffi, params};
 use std::{
@@ -208,10 +212,10 @@ impl Journal {
 
 /// See [`Journal::retries`].
 fn retries(connection: &Connection, plugin: &str, in_hand: &BTreeSet<u64>) -> rusqlite::Result<Retries> {
-    let sql = "SELECT seq, attempt, due_ms, event FROM retries WHERE plugin = ?1 ORDER BY seq";
+    let sql = "SELECT seq, attempt, due_ms, event, pause_ms FROM retries WHERE plugin = ?1 ORDER BY seq";
     let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query([plugin])?;
-    let (mut found, mut bytes) = (Vec::new(), 0);
+    let (mut found, mut bytes, now) = (Vec::new(), 0, now_ms());
     while let Some(row) = rows.next()? {
         let seq = row.get::<_, i64>(0)? as u64;
         if in_hand.contains(&seq) {
@@ -220,7 +224,8 @@ fn retries(connection: &Connection, plugin: &str, in_hand: &BTreeSet<u64>) -> ru
         if found.len() >= RETRIES || bytes >= RETRY_BYTES {
             return Ok(Retries { found, more: true });
         }
-        let retry = Retry { seq, attempt: row.get(1)?, due_ms: row.get(2)?, event: row.get(3)? };
+        let pause = remaining_pause(row.get(2)?, row.get(4)?, now);
+        let retry = Retry { seq, attempt: row.get(1)?, pause, event: row.get(3)? };
         let event = match &retry.event {
             Some(text) => dead_letter::parse(text, seq),
             None => match events(connection, seq, seq)? {

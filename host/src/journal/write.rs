@@ -2,11 +2,14 @@
 
 use super::{
     Change, Journal, Sync, WriteError,
-    change::now_ms,
+    change::now_ms as wall_ms,
     checkpoint::Checkpointer,
+    clock::{JournalClock, Reading},
+    letter_bytes::{LetterBytes, Removed},
     lock::Lock,
     mark::{self, Mark},
-    retention, row, schema,
+    retention::{self, Measured},
+    row, schema,
 };
 use crate::event::Event;
 use rusqlite::{Connection, Error, ErrorCode, ffi};
@@ -24,6 +27,11 @@ pub struct Writer {
     connection: Connection,
     journal: Journal,
     checkpointer: Checkpointer,
+    clock: JournalClock,
+    /// None: to be read anew.
+    letter_bytes: Option<LetterBytes>,
+    /// Plugins whose letters went for their size: that is logged once.
+    over_budget: BTreeSet<Arc<str>>,
     /// Written since the last checkpoint was asked for.
     bytes: usize,
     /// The last seq that was written.
@@ -43,7 +51,22 @@ impl Writer {
         head: u64,
         unwritten: Option<Mark>,
     ) -> Self {
-        Self { connection, journal, checkpointer, bytes: 0, head, unwritten, _lock: lock }
+        // A newest event that cannot be read is as good as none: the wall clock is believed then.
+        let sql = "SELECT received_ms FROM events ORDER BY seq DESC LIMIT 1";
+        let newest_ms = connection.query_row(sql, [], |row| row.get(0)).ok();
+        let clock = JournalClock::start(newest_ms, wall_ms(), journal.config().max_age_s);
+        Self {
+            connection,
+            journal,
+            checkpointer,
+            clock,
+            letter_bytes: None,
+            over_budget: BTreeSet::new(),
+            bytes: 0,
+            head,
+            unwritten,
+            _lock: lock,
+        }
     }
 
     /// Writes a round: all of it or nothing. Blocks for as long as the disk takes.
@@ -56,25 +79,39 @@ impl Writer {
         }
         let head = events.last().map_or(self.head, |event| event.seq);
         let say_head = self.checkpointer.has_copied();
-        let mut letters_gone = 0;
+        let now_ms = self.now_ms();
+        let letters_before = self.letter_bytes.take();
+        let (mut letters, mut letters_gone) = (None, Removed::default());
         let written = self.transact(|connection, journal| {
-            row::insert(connection, events, now_ms())?;
+            row::insert(connection, events, now_ms)?;
             if say_head {
                 mark::say_head(connection, head)?;
             }
             changes.iter().try_for_each(|change| change.write(connection))?;
-            for plugin in changes.iter().filter_map(Change::dead_of).collect::<BTreeSet<_>>() {
-                letters_gone += retention::bound_dead_letters(connection, journal, plugin)?;
+            let known = letters_before.filter(|_| !changes.iter().any(LetterBytes::is_outdated_by));
+            let held = match known {
+                Some(mut held) => {
+                    changes.iter().for_each(|change| held.count(change));
+                    held
+                }
+                None => LetterBytes::read(connection)?,
+            };
+            let held = letters.insert(held);
+            let owners: BTreeSet<_> = changes.iter().filter_map(Change::dead_of).collect();
+            if !owners.is_empty() {
+                letters_gone = held.bound(connection, journal.config(), &owners)?;
             }
+            let measured = Measured { now_ms, letter_bytes: held.total() };
             // Twice what came in, so that it gets somewhere also while events come in.
             let last = events.last().map(|event| event.seq);
-            retention::step(connection, journal, last, (events.len() * 2).clamp(32, retention::STEP))
+            retention::step(connection, journal, measured, last, (events.len() * 2).clamp(32, retention::STEP))
         });
         if let Err(error) = written {
             self.checkpointer.copied(say_head);
             return Err(error);
         }
-        self.journal.shared.metrics.dead_letters_retired.add(letters_gone);
+        self.letter_bytes = letters;
+        self.letters_removed(letters_gone);
         self.head = head;
         self.bytes += events.iter().map(|event| event.weight()).sum::<usize>() + changes.len() * 128 + ROUND_BYTES;
         if self.bytes > CHECKPOINT_BYTES {
@@ -96,8 +133,38 @@ impl Writer {
                 return;
             }
         }
-        if retention::is_due(&self.connection, &self.journal) {
-            let _ = self.transact(|connection, journal| retention::step(connection, journal, None, retention::STEP));
+        let now_ms = self.now_ms();
+        let held = self.letter_bytes.take().map_or_else(|| LetterBytes::read(&self.connection), Ok);
+        let Ok(held) = held.inspect_err(|error| drop(self.journal.shared.fault(error))) else { return };
+        let measured = Measured { now_ms, letter_bytes: self.letter_bytes.insert(held).total() };
+        if retention::is_due(&self.connection, &self.journal, measured) {
+            let _ = self
+                .transact(|connection, journal| retention::step(connection, journal, measured, None, retention::STEP));
+        }
+    }
+
+    /// The journal's own time. A wall clock that jumps is logged and counted.
+    fn now_ms(&mut self) -> i64 {
+        let Reading { now_ms, jumped_ms } = self.clock.read(wall_ms());
+        if let Some(jumped_ms) = jumped_ms {
+            self.journal.shared.metrics.clock_jumps.inc();
+            tracing::warn!(
+                jumped_ms,
+                "the wall clock jumped; the age of events is counted by the time that really passes"
+            );
+        }
+        now_ms
+    }
+
+    fn letters_removed(&mut self, removed: Removed) {
+        self.journal.shared.metrics.dead_letters_retired.add(removed.letters);
+        for plugin in removed.over_budget {
+            if self.over_budget.insert(plugin.clone()) {
+                tracing::warn!(
+                    plugin = &*plugin,
+                    "its dead letters are over their budget of bytes, so the oldest go; see busway_dead_letters_retired_total"
+                );
+            }
         }
     }
 

@@ -4,6 +4,7 @@
 use super::{
     Hash, LoadError, Name, NameError, ShadowFile,
     limits::{MAX_FILE_BYTES, MAX_MANIFEST_BYTES},
+    manifest::is_blank,
 };
 use rustix::fs::OFlags;
 use serde::Deserialize;
@@ -116,10 +117,20 @@ pub(super) fn scan(dir: &Path, before: &Named) -> std::io::Result<Picture> {
 }
 
 fn set_aside_shadows(dir: &Path, before: &Named, picture: &mut Picture) {
+    for (name, known) in before {
+        // Nothing that is missing or cannot be looked at makes a candidate a plugin of its own.
+        let is_bare = picture.plugins.get(name).is_some_and(|found| found.toml.is_none());
+        if is_bare || picture.unreadable.contains(name) {
+            picture.named.insert(name.clone(), known.clone());
+        }
+    }
     for (name, found) in &picture.plugins {
         let Some(toml) = found.toml else { continue };
         let known = before.get(name).filter(|(read, _)| *read == toml);
-        let file = known.map_or_else(|| shadow_named_by(dir, name), |(_, file)| file.clone());
+        let file = known.map_or_else(
+            || shadow_named_by(dir, name).unwrap_or_else(|| before.get(name).and_then(|(_, file)| file.clone())),
+            |(_, file)| file.clone(),
+        );
         picture.named.insert(name.clone(), (toml, file));
     }
     let named: Vec<(Name, Name)> =
@@ -137,17 +148,20 @@ fn set_aside_shadows(dir: &Path, before: &Named, picture: &mut Picture) {
     }
 }
 
-/// The file that a sidecar names as shadow. Where there is a mistake elsewhere in it, it is still looked for: a candidate must not
+/// The file that a sidecar names as shadow; the outer `None` if the sidecar says nothing at all. Where there is a mistake elsewhere in it, it is still looked for: a candidate must not
 /// come to work as a plugin of its own because of that.
-fn shadow_named_by(dir: &Path, name: &Name) -> Option<Name> {
+fn shadow_named_by(dir: &Path, name: &Name) -> Option<Option<Name>> {
     #[derive(Deserialize)]
     struct Sidecar {
         shadow: Option<ShadowFile>,
     }
     let text = read_manifest(dir, name).ok()??;
+    if is_blank(&text) {
+        return None;
+    }
     let line = || text.lines().find(|line| line.trim_start().starts_with("shadow")).unwrap_or_default();
     let sidecar: Result<Sidecar, _> = toml::from_str(&text).or_else(|_| toml::from_str(line()));
-    sidecar.ok()?.shadow.map(|ShadowFile(file)| file)
+    Some(sidecar.ok().and_then(|sidecar| sidecar.shadow).map(|ShadowFile(file)| file))
 }
 
 /// How moving a file went.

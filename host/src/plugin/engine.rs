@@ -8,6 +8,7 @@ use super::fault::LoadError;
 use super::gate;
 use super::host::{self, Guest};
 use super::limits::{MAX_CORE_INSTANCES, MAX_MEMORIES, MAX_STACK_BYTES, MAX_TABLE_ELEMENTS, MAX_TABLES};
+use super::load_marker::LoadMarkers;
 use super::memory::Memory;
 use super::room::{Room, TABLES};
 use super::threads::SlowThreads;
@@ -31,6 +32,8 @@ const REFUSED: usize = 1_024;
 pub struct EngineConfig {
     /// Where files are compiled.
     pub compiler: Compiler,
+    /// The directory, of this process alone, where files are noted while they are being loaded; none: nowhere.
+    pub markers: Option<PathBuf>,
     /// The directory where what was compiled is kept from run to run; none: nowhere.
     pub cache: Option<PathBuf>,
     /// Most bytes that the memory of any plugin may have; a manifest cannot ask for more.
@@ -43,7 +46,14 @@ pub struct EngineConfig {
 
 impl Default for EngineConfig {
     fn default() -> Self {
-        Self { compiler: Compiler::Here, cache: None, max_memory: 64 << 20, max_total_memory: 0, max_instances: 1_000 }
+        Self {
+            compiler: Compiler::Here,
+            markers: None,
+            cache: None,
+            max_memory: 64 << 20,
+            max_total_memory: 0,
+            max_instances: 1_000,
+        }
     }
 }
 
@@ -80,6 +90,7 @@ pub struct Engine {
     cache: Mutex<Vec<(Hash, Component)>>,
     refused: Mutex<HashMap<Hash, String>>,
     disk: Option<Cache>,
+    markers: Option<Arc<LoadMarkers>>,
     ticker: Ticker,
     slow: SlowThreads,
     room: Arc<Room>,
@@ -131,12 +142,18 @@ impl Engine {
         let room = Room::new(config.max_instances);
         let memory = Memory::new(config.max_total_memory, config.max_memory);
         let (cache, refused, turns, tally) = Default::default();
-        Ok(Arc::new(Self { config, linker, cache, refused, disk, ticker, slow, room, memory, turns, tally }))
+        let markers = config.markers.as_deref().map(LoadMarkers::open);
+        Ok(Arc::new(Self { config, linker, cache, refused, disk, markers, ticker, slow, room, memory, turns, tally }))
     }
 
     /// What it was made with.
     pub fn config(&self) -> &EngineConfig {
         &self.config
+    }
+
+    /// What was being loaded when a hub ended; none without a directory for it.
+    pub(super) fn markers(&self) -> Option<&Arc<LoadMarkers>> {
+        self.markers.as_ref()
     }
 
     /// To be told of every call.

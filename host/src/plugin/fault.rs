@@ -168,11 +168,19 @@ pub enum LoadError {
     /// The operator's file beside it is wrong.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
+    /// The hub ended while it was loading these bytes.
+    #[error(
+        "the hub ended while it was loading this file, so it is skipped until it changes or is reloaded by hand; remembered in {}", .0.display()
+    )]
+    Crashed(
+        /// The marker that says so.
+        std::path::PathBuf,
+    ),
 }
 
 impl LoadError {
     /// All codes.
-    pub const CODES: [&str; 11] = [
+    pub const CODES: [&str; 12] = [
         "load.io",
         "load.name",
         "load.size",
@@ -184,6 +192,7 @@ impl LoadError {
         "load.exports",
         "load.describe",
         "load.manifest",
+        "load.crashed",
     ];
 
     /// Its stable code, one of [`LoadError::CODES`].
@@ -200,6 +209,7 @@ impl LoadError {
             Self::Exports(_) => "load.exports",
             Self::Describe(_) => "load.describe",
             Self::Manifest(_) => "load.manifest",
+            Self::Crashed(_) => "load.crashed",
         }
     }
 }

@@ -226,11 +226,28 @@ impl Manifest {
         Ok(manifest)
     }
 
+    /// Reads a plugin's sidecar. One that holds nothing is most likely being written, and would allow all that a plugin asks for.
+    ///
+    /// # Errors
+    /// As [`Manifest::parse`], and for a file without any setting.
+    pub fn of_sidecar(text: &str) -> Result<Self, ManifestError> {
+        if is_blank(text) {
+            let problem = "expected a setting, found none; for the defaults, remove the file and reload the plugin";
+            return Err(ManifestError { line: 1, field: "the file".into(), problem: problem.into() });
+        }
+        Self::parse(text)
+    }
+
     /// The settings as a plugin reads them: strings as they are, everything else as JSON text.
     pub fn config_texts(&self) -> BTreeMap<String, String> {
         let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
         self.config.iter().map(|(key, value)| (key.clone(), text(value))).collect()
     }
+}
+
+/// Whether a text holds no setting, comments at most.
+pub(super) fn is_blank(text: &str) -> bool {
+    text.lines().map(str::trim).all(|line| line.is_empty() || line.starts_with('#'))
 }
 
 /// The key of a line and the table it stands in. The parser knows it, but does not tell.
@@ -301,6 +318,15 @@ mod tests {
     #[test]
     fn an_empty_file_is_the_default() {
         assert_eq!(Manifest::parse("# nothing").unwrap(), Manifest::default());
+    }
+
+    #[test]
+    fn a_sidecar_without_a_setting_is_refused() {
+        for text in ["", "\n \t\n", "# enabled = false\n"] {
+            let error = Manifest::of_sidecar(text).unwrap_err().to_string();
+            assert!(error.contains("expected a setting, found none; for the defaults, remove the file"), "{error}");
+        }
+        assert_eq!(Manifest::of_sidecar("enabled = true").unwrap(), Manifest::default());
     }
 
     #[test]

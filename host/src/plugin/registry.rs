@@ -50,6 +50,10 @@ pub struct PluginsConfig {
     /// Where files are compiled.
     #[serde(skip)]
     pub compiler: Compiler,
+    /// The directory where files are noted while they are being loaded, so that one that ends the hub is skipped at the next
+    /// start; none: nowhere. The hub sets it to `loading` in its data directory.
+    #[serde(skip)]
+    pub markers: Option<PathBuf>,
     /// Most bytes that the memory of any plugin may have; a sidecar cannot ask for more.
     pub max_memory: usize,
     /// Most bytes that all instances of all plugins together may have. 0: half of what the machine has, or the process may have.
@@ -65,6 +69,7 @@ impl Default for PluginsConfig {
             dir: PathBuf::from("plugins"),
             cache: PathBuf::new(),
             compiler: engine.compiler,
+            markers: engine.markers,
             max_memory: engine.max_memory,
             max_total_memory: engine.max_total_memory,
             max_instances: engine.max_instances,
@@ -220,6 +225,7 @@ impl Registry {
         std::fs::create_dir_all(dir).with_context(|| format!("cannot make the plugin directory {}", dir.display()))?;
         let engine = Engine::new(EngineConfig {
             compiler: config.compiler.clone(),
+            markers: config.markers.clone(),
             cache: Some(config.cache.clone()).filter(|dir| !dir.as_os_str().is_empty()),
             max_memory: config.max_memory,
             max_total_memory: config.max_total_memory,

@@ -42,11 +42,12 @@ impl Files {
         let bytes = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
         let beside = file.with_extension("toml");
         let text = match std::fs::read_to_string(&beside) {
-            Ok(text) => text,
-            Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
+            Ok(text) => Some(text),
+            Err(error) if error.kind() == ErrorKind::NotFound => None,
             Err(error) => return Err(anyhow!(error).context(format!("cannot read {}", beside.display()))),
         };
-        let manifest = Manifest::parse(&text).map_err(|error| anyhow!("{}: {error}", beside.display()))?;
+        let manifest = text.as_deref().map_or_else(|| Ok(Manifest::default()), Manifest::of_sidecar);
+        let manifest = manifest.map_err(|error| anyhow!("{}: {error}", beside.display()))?;
         let engine = engine(cache_dir())?;
         // Whoever asks again wants it tried again: the machine may have been at fault.
         engine.forget_refusal(Hash::of(&bytes));

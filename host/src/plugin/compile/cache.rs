@@ -2,7 +2,7 @@
 //! written is machine code, and loading it is believing it.
 //!
 //! A file is believed if all of it is as it was written (a checksum over everything, kept in its head) by this hub: the directory
-//! is the hub's user's own and nobody else may enter it, which is looked at when it is opened, and files are opened without
+//! is the hub's user's own and nobody else may enter it, which is looked at whenever it is used, and files are opened without
 //! following links. It is written under another name and renamed, so it is whole or not there. Its name says of which bytes, and
 //! for which compiler with which settings, so another version of the hub finds nothing of this one's.
 
@@ -46,14 +46,7 @@ pub(in crate::plugin) enum Known {
 impl Cache {
     /// Opens the directory, or makes it.
     pub(in crate::plugin) fn open(dir: &Path, engine: &wasmtime::Engine) -> io::Result<Self> {
-        DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-        let found = fs::symlink_metadata(dir)?;
-        let (owner, user) = (found.uid(), geteuid().as_raw());
-        if !found.is_dir() || owner != user || found.mode() & 0o077 != 0 {
-            let found = format!("mode {:o}, user {owner}", found.mode());
-            let problem = format!("expected a directory of mode 700 that belongs to user {user}, found {found}");
-            return Err(io::Error::new(io::ErrorKind::PermissionDenied, problem));
-        }
+        make_own_dir(dir)?;
         // The same from run to run: the keys of this hasher are fixed.
         let mut hasher = DefaultHasher::new();
         engine.precompile_compatibility_hash().hash(&mut hasher);
@@ -66,8 +59,12 @@ impl Cache {
         self.dir.join(format!("{}-{:016x}.{what}", hash.to_hex(), self.engine))
     }
 
-    /// What is known of a file; nothing, if what is there is not what was written.
+    /// What is known of a file; nothing, if what is there is not what was written, or others may write to the directory by now.
     pub(in crate::plugin) fn get(&self, hash: Hash) -> Option<Known> {
+        if let Err(error) = make_own_dir(&self.dir) {
+            tracing::warn!(dir = %self.dir.display(), %error, "the compile cache is not used");
+            return None;
+        }
         if let Some(compiled) = self.read(&self.path(hash, COMPILED)) {
             return Some(Known::Compiled(compiled));
         }
@@ -114,6 +111,7 @@ impl Cache {
             Known::Refused(why) => (self.path(hash, REFUSED), why.as_bytes()),
         };
         let write = || {
+            make_own_dir(&self.dir)?;
             let beside = path.with_extension(format!("new-{:016x}", fastrand::u64(..)));
             let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
             let written = file
@@ -160,6 +158,19 @@ impl Cache {
             }
         }
     }
+}
+
+/// The directory, made if it is not there; an error unless it is the hub's user's own, whatever it was before.
+fn make_own_dir(dir: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    let found = fs::symlink_metadata(dir)?;
+    let (owner, user) = (found.uid(), geteuid().as_raw());
+    if !found.is_dir() || owner != user || found.mode() & 0o077 != 0 {
+        let found = format!("mode {:o}, user {owner}", found.mode());
+        let problem = format!("expected a directory of mode 700 that belongs to user {user}, found {found}");
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, problem));
+    }
+    Ok(())
 }
 
 /// Makes what the compiler wrote callable.
@@ -230,8 +241,23 @@ mod tests {
         fs::rename(&path, &elsewhere).unwrap();
         std::os::unix::fs::symlink(&elsewhere, &path).unwrap();
         assert!(cache.get(hash).is_none(), "a link");
+        fs::remove_file(&path).unwrap();
+        fs::rename(&elsewhere, &path).unwrap();
+        assert!(cache.get(hash).is_some());
+        fs::set_permissions(&dir, fs::Permissions::from_mode(0o770)).unwrap();
+        assert!(cache.get(hash).is_none(), "the group may write to it by now");
         fs::set_permissions(&dir, fs::Permissions::from_mode(0o755)).unwrap();
         let error = Cache::open(&dir, &engine).unwrap_err().to_string();
         assert!(error.contains("expected a directory of mode 700") && error.contains("found mode 40755"), "{error}");
+    }
+
+    #[test]
+    fn a_directory_that_was_removed_is_made_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let (dir, engine) = (dir.path().join("cache"), engine());
+        let (cache, hash) = (Cache::open(&dir, &engine).unwrap(), Hash::of(b"a file"));
+        fs::remove_dir(&dir).unwrap();
+        cache.put(hash, &Known::Compiled(b"code".to_vec()));
+        assert!(cache.get(hash).is_some());
     }
 }

@@ -5,8 +5,6 @@ use super::{
     worker::{Lane, PATIENCE},
 };
 use crate::journal::{Change, DeadLetter, Retries};
-use chrono::Utc;
-use std::time::Duration;
 use tokio::time::Instant;
 
 impl Lane {
@@ -34,10 +32,9 @@ impl Lane {
                 continue;
             };
             let job = Job { event, attempt: retry.attempt, recorded: true, faulted: false };
-            let pause = u64::try_from(retry.due_ms - Utc::now().timestamp_millis()).unwrap_or(0);
             self.held.insert(&job.event, true);
-            if pause > 0 && self.order.claim(by, &job) {
-                self.wait(Instant::now() + Duration::from_millis(pause), job);
+            if !retry.pause.is_zero() && self.order.claim(by, &job) {
+                self.wait(Instant::now() + retry.pause, job);
             } else {
                 self.order.push(by, job);
             }

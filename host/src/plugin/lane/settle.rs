@@ -8,7 +8,6 @@ use crate::{
     log::CommitError,
     plugin::{Version, registry::Plugin},
 };
-use chrono::Utc;
 use serde_json::json;
 use std::{sync::Arc, time::Duration};
 
@@ -41,8 +40,7 @@ pub(super) async fn settle(bus: &Bus, owner: &Plugin, plugin: &Arc<str>, job: &J
         ),
         Ended::Nothing => return Settled::Done { emitted: 0 },
         Ended::Again { pause, code, faulted } => {
-            let due_ms = Utc::now().timestamp_millis() + pause.as_millis() as i64;
-            let retry = Change::Retry { plugin: plugin.clone(), seq, attempt: job.attempt + 1, due_ms, code };
+            let retry = Change::Retry { plugin: plugin.clone(), seq, attempt: job.attempt + 1, pause, code };
             (log.record(Vec::new(), vec![retry]).await, Settled::Again { pause, faulted })
         }
         Ended::Dead { code, message, version } => {

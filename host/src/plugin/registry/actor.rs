@@ -228,7 +228,12 @@ impl Actor {
             slot.generation += 1;
             slot.answering = std::mem::take(&mut slot.waiting);
             let asked = !slot.answering.is_empty();
-            let sidecar = !asked && slot.found.as_ref().is_some_and(|found| found.toml.is_some());
+            slot.loads_sidecar = slot.found.as_ref().is_some_and(|found| found.toml.is_some());
+            let sidecar = !asked && (slot.loads_sidecar || slot.has_sidecar);
+            if asked && !slot.loads_sidecar {
+                // Its shadow was named by the sidecar that is gone.
+                self.named.remove(&name);
+            }
             let rejected = slot.plugin.standing().rejected.as_ref().map(|rejected| rejected.hash);
             let instead = rejected.filter(|_| !asked).zip(slot.plugin.current());
             let order = Order { generation: slot.generation, sidecar, asked, instead };
@@ -251,6 +256,9 @@ impl Actor {
             tracing::warn!(plugin = %name, "{lacks}");
         }
         let taken = result.and_then(|version| slot.take_in(version));
+        if taken.is_ok() {
+            slot.has_sidecar = slot.loads_sidecar;
+        }
         let error = taken.as_ref().err().cloned();
         let change = match taken {
             Ok(change) => change,

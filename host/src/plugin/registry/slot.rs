@@ -35,6 +35,10 @@ pub(super) struct Slot {
     /// Who asked for the load under way.
     pub(super) answering: Vec<Answer>,
     pub(super) missing_since: Option<Instant>,
+    /// The load under way is of a plugin with a sidecar.
+    pub(super) loads_sidecar: bool,
+    /// What is active was loaded under a sidecar: should that go missing, it stays in force.
+    pub(super) has_sidecar: bool,
     pub(super) quarantines: u32,
     pub(super) quarantined_at: Option<Instant>,
     /// The operator's word through the API; the sidecar's `enabled` is in the version's manifest.
@@ -58,6 +62,7 @@ impl Slot {
     /// `before`: how it stood when the hub ended.
     pub(super) fn new(plugin: Plugin, generation: u64, before: Option<Standing>) -> Self {
         let until = before.as_ref().and_then(|before| DateTime::from_timestamp_millis(before.quarantined_until_ms?));
+        let before_count = before.as_ref().map_or(0, |before| before.quarantines);
         let name = plugin.name().as_str();
         if let Some(Err(error)) = before
             .as_ref()
@@ -77,12 +82,19 @@ impl Slot {
             waiting: Vec::new(),
             answering: Vec::new(),
             missing_since: None,
-            quarantines: before.as_ref().map_or(0, |before| before.quarantines),
+            loads_sidecar: false,
+            has_sidecar: false,
+            quarantines: before_count,
             quarantined_at: until.map(|_| Instant::now()),
             pair: None,
             pair_due: false,
             disabled: before.is_some_and(|before| before.disabled),
-            sentence: until.and_then(|until| Some((until, (until - Utc::now()).to_std().ok()?))),
+            sentence: until.and_then(|until| {
+                // No longer than it was, wherever the wall clock has gone.
+                let longest = quarantine_after(before_count.saturating_sub(1));
+                let left = (until - Utc::now()).to_std().ok()?.min(longest);
+                Some((Utc::now() + left, left))
+            }),
         }
     }
 

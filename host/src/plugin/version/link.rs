@@ -27,6 +27,10 @@ pub(super) fn link(engine: &Engine, component: &Component) -> Result<Linked, Loa
         }
         (false, false) => return Err(LoadError::Exports(missing(&exports))),
     };
+    // Wasmtime does not miss an interface of which nothing is used.
+    if let Some(strange) = strange_imports(engine, component) {
+        return Err(LoadError::Imports(strange));
+    }
     let pre = engine
         .linker()
         .instantiate_pre(component)
@@ -103,18 +107,23 @@ fn unlike(engine: &Engine, component: &Component) -> Option<String> {
     })
 }
 
+/// Imports that the host does not offer, if there are any.
+fn strange_imports(engine: &Engine, component: &Component) -> Option<String> {
+    let (engine, ty) = (engine.linker().engine(), component.component_type());
+    let strange = ty.imports(engine).map(|(name, _)| name).filter(|name| !is_offered(name));
+    let strange: Vec<String> = strange.take(8).map(purpose).collect();
+    let offered = || WASI.map(|(package, _)| package).join(", ");
+    (!strange.is_empty()).then(|| {
+        format!(
+            "expected imports of busway:plugin@{CONTRACT} and of wasi 0.2 ({}), found {}",
+            offered(),
+            strange.join(", ")
+        )
+    })
+}
+
 fn unknown(engine: &Engine, component: &Component, error: &wasmtime::Error) -> String {
     let (engine, ty) = (engine.linker().engine(), component.component_type());
-    let strange = ty.imports(engine).map(|(name, _)| name);
-    let strange = strange.filter(|name| of_contract(name).is_none() && !is_wasi(name));
-    let strange: Vec<String> = strange.take(8).map(purpose).collect();
-    if !strange.is_empty() {
-        let offered = WASI.join(", ");
-        return format!(
-            "expected imports of busway:plugin@{CONTRACT} and of wasi 0.2 ({offered}), found {}",
-            strange.join(", ")
-        );
-    }
     let mismatch = ty.imports(engine).find_map(|(name, item)| match (of_contract(name), item.ty) {
         (Some(interface), ComponentItem::ComponentInstance(found)) => {
             Side::Import.mismatch(engine, interface, &found).map(|what| format!("the import {name}: {what}"))
@@ -124,11 +133,47 @@ fn unknown(engine: &Engine, component: &Component, error: &wasmtime::Error) -> S
     mismatch.unwrap_or_else(|| format!("an import is not as the host has it: {error:#}"))
 }
 
-fn is_wasi(name: &str) -> bool {
-    name.contains("@0.2.") && WASI.iter().any(|known| name.starts_with(known))
+fn is_offered(name: &str) -> bool {
+    if let Some(interface) = of_contract(name) {
+        return CONTRACT_IMPORTS.contains(&interface);
+    }
+    let Some((path, version)) = name.split_once('@') else { return false };
+    let Some((package, interface)) = path.split_once('/') else { return false };
+    version.starts_with("0.2.") && WASI.iter().any(|(known, has)| *known == package && has.contains(&interface))
 }
 
-const WASI: [&str; 6] = ["wasi:io", "wasi:clocks", "wasi:random", "wasi:cli", "wasi:filesystem", "wasi:sockets"];
+/// What a component may import of the contract.
+const CONTRACT_IMPORTS: [&str; 5] = ["types", "logging", "config", "kv", "publisher"];
+
+/// The packages of WASI 0.2 that the host links, with their interfaces.
+const WASI: [(&str, &[&str]); 6] = [
+    ("wasi:io", &["error", "poll", "streams"]),
+    ("wasi:clocks", &["wall-clock", "monotonic-clock", "timezone"]),
+    ("wasi:random", &["random", "insecure", "insecure-seed"]),
+    (
+        "wasi:cli",
+        &[
+            "environment",
+            "exit",
+            "stdin",
+            "stdout",
+            "stderr",
+            "terminal-input",
+            "terminal-output",
+            "terminal-stdin",
+            "terminal-stdout",
+            "terminal-stderr",
+        ],
+    ),
+    ("wasi:filesystem", &["types", "preopens"]),
+    (
+        "wasi:sockets",
+        &["network", "instance-network", "tcp", "tcp-create-socket", "udp", "udp-create-socket", "ip-name-lookup"],
+    ),
+];
+
+/// Longest name that is shown, in characters.
+const MAX_SHOWN: usize = 100;
 
 /// What is often asked for and not there, and what to use instead.
 const KNOWN: [(&str, &str); 8] = [
@@ -144,8 +189,32 @@ const KNOWN: [(&str, &str); 8] = [
 
 /// The name of an import, and what it is for where that is known.
 fn purpose(name: &str) -> String {
+    let is_cut = name.chars().nth(MAX_SHOWN).is_some();
+    let mut shown: String = name.chars().filter(|c| !c.is_control()).take(MAX_SHOWN).collect();
+    if is_cut {
+        shown.push('…');
+    }
     match KNOWN.iter().find(|(known, _)| name.starts_with(known)) {
-        Some((_, what)) => format!("{name} ({what})"),
-        None => name.to_owned(),
+        Some((_, what)) => format!("{shown} ({what})"),
+        None => shown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_interfaces_that_there_are_can_be_imported() {
+        for name in
+            ["busway:plugin/kv@0.1.0", "busway:plugin/types@0.1.3", "wasi:io/streams@0.2.6", "wasi:cli/exit@0.2.0"]
+        {
+            assert!(is_offered(name), "{name}");
+        }
+        let long = format!("wasi:io/{}@0.2.0", "a".repeat(10_000));
+        for name in [&*long, "wasi:iota/streams@0.2.0", "wasi:io/streams@0.3.0", "busway:plugin/files@0.1.0", "x", ""] {
+            assert!(!is_offered(name), "{}", purpose(name));
+        }
+        assert_eq!(purpose(&long).chars().count(), MAX_SHOWN + 1);
     }
 }

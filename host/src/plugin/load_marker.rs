@@ -1,0 +1,110 @@
+//! Markers on disk: which files are being loaded. One that is still there at the next start was set by a hub that ended meanwhile, and
+//! perhaps because of that file: it is skipped until its bytes change, or an operator asks for it.
+//!
+//! They are kept in the data directory, which one hub has at a time. A hub without one, in memory, has none.
+
+use super::{Engine, Hash, LoadError, Name, engine::blocking};
+use std::{
+    collections::BTreeSet,
+    fs::{self, DirBuilder, File},
+    io::{self, Write},
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+/// The ending of a marker's name; before it stands the SHA-256 of the file.
+const ENDING: &str = "loading";
+
+/// The markers of a directory.
+#[derive(Debug)]
+pub(super) struct LoadMarkers {
+    dir: PathBuf,
+    /// Names of the markers that were there at the start.
+    left: Mutex<BTreeSet<String>>,
+}
+
+/// One marker; dropped, it is removed.
+#[derive(Debug)]
+pub(super) struct LoadMarker {
+    path: Option<PathBuf>,
+}
+
+impl LoadMarkers {
+    /// Makes the directory, and reads which are there. One that cannot be read has none.
+    pub(super) fn open(dir: &Path) -> Arc<Self> {
+        if let Err(error) = DirBuilder::new().recursive(true).mode(0o700).create(dir) {
+            tracing::warn!(dir = %dir.display(), %error, "cannot note what is being loaded");
+        }
+        let names = fs::read_dir(dir).into_iter().flatten().flatten();
+        let names = names.filter_map(|entry| entry.file_name().into_string().ok());
+        let left = names.filter(|name| name.ends_with(&format!(".{ENDING}"))).collect();
+        Arc::new(Self { dir: dir.to_owned(), left: Mutex::new(left) })
+    }
+
+    fn set(&self, plugin: &str, hash: Hash, asked: bool) -> Result<PathBuf, LoadError> {
+        let name = format!("{}.{ENDING}", hash.to_hex());
+        let path = self.dir.join(&name);
+        let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        if asked {
+            left.remove(&name);
+        } else if left.contains(&name) {
+            return Err(LoadError::Crashed(path));
+        }
+        drop(left);
+        if let Err(error) = write(&path, plugin) {
+            // A load is not refused because of it: a full disk must not keep plugins from loading.
+            tracing::warn!(file = %path.display(), %error, "cannot note what is being loaded");
+        }
+        Ok(path)
+    }
+}
+
+impl LoadMarker {
+    /// Marks a file as being loaded, on disk.
+    ///
+    /// # Errors
+    /// [`LoadError::Crashed`] if a hub ended while it was loading these bytes; not if an operator `asked` for it.
+    pub(super) async fn set(engine: &Engine, plugin: &Name, hash: Hash, asked: bool) -> Result<Self, LoadError> {
+        let Some(markers) = engine.markers().cloned() else { return Ok(Self { path: None }) };
+        let plugin = plugin.clone();
+        let path = blocking(move || markers.set(plugin.as_str(), hash, asked)).await??;
+        Ok(Self { path: Some(path) })
+    }
+}
+
+impl Drop for LoadMarker {
+    fn drop(&mut self) {
+        if let Some(path) = &self.path {
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+/// On disk before the file is touched: what it does may end the machine, too.
+fn write(path: &Path, plugin: &str) -> io::Result<()> {
+    let mut file = File::create(path)?;
+    file.write_all(plugin.as_bytes())?;
+    file.sync_all()?;
+    path.parent().map_or(Ok(()), |dir| File::open(dir)?.sync_all())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_being_loaded_when_the_hub_ended_is_skipped_until_it_changes_or_is_asked_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let (same, other) = (Hash::of(b"a file"), Hash::of(b"another"));
+        // A hub that ends without a word leaves it.
+        LoadMarkers::open(dir.path()).set("x", same, false).unwrap();
+        let markers = LoadMarkers::open(dir.path());
+        let error = markers.set("x", same, false).unwrap_err();
+        assert_eq!(error.code(), "load.crashed");
+        drop(LoadMarker { path: Some(markers.set("x", other, false).unwrap()) });
+        drop(LoadMarker { path: Some(markers.set("x", same, true).unwrap()) });
+        assert!(markers.set("x", same, false).is_ok(), "an operator asked");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "the last one that is set");
+    }
+}
