@@ -175,6 +175,10 @@ impl<'a> Check<'a> {
                         self.spend(pattern.steps(name.len()))?;
                         is_named = is_named || pattern.is_match(name);
                     }
+                    // `false` is said of the object: it has a member too many.
+                    if !is_named && self.nodes[*schema].rules.is_none() {
+                        return Ok(false);
+                    }
                     if !is_named {
                         self.within(*schema, member, name)?;
                     }

@@ -31,7 +31,7 @@ fn an_error_names_the_place_the_rule_and_the_value() {
         (json!({"tag": null}), r#"/tag: expected "type": "string", found null"#),
         (json!(["urgent"]), r#"the whole: expected "type": "object", found ["urgent"]"#),
         (json!({"a/b~c": [1]}), r#"/a~1b~0c/0: expected "items": false, found 1"#),
-        (json!({"more": 1}), r#"/more: expected "additionalProperties": false, found 1"#),
+        (json!({"more": 1}), r#"the whole: expected "additionalProperties": false, found {"more":1}"#),
     ] {
         assert_eq!(check(value), Err(error.to_owned()));
     }
