@@ -391,7 +391,7 @@ mod tests {
         let text = r#"{"type":"a","data":null,"metadata":{"timestamp":"2016-12-31T23:59:60.5Z"}}"#;
         let event = NewEvent::from_json(text).unwrap().admit().unwrap();
         let stored = DateTime::from_timestamp_micros(event.metadata.timestamp.timestamp_micros()).unwrap();
-        let written = |time: DateTime<Utc>| time.to_rfc3339_opts(SecondsFormat::Micros, true);
+        let written = |time: DateTime<Utc>| time.to_rfc3339_opts(chrono::SecondsFormat::Micros, true);
         assert_eq!(written(event.metadata.timestamp), "2016-12-31T23:59:59.999999Z");
         assert_eq!(written(event.metadata.timestamp), written(stored));
     }

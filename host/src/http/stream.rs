@@ -230,6 +230,7 @@ mod tests {
             LogConfig,
             view::{Question, Views},
         },
+        metrics::Door,
     };
 
     #[test]
@@ -261,12 +262,17 @@ mod tests {
         let log = Log::in_memory(&LogConfig::default(), Arc::default());
         let question = Question { filter: EventFilter::types(["wanted"]), predicate: None };
         let epoch = log.epoch().to_string();
-        let source = Events { cursor: Views::new(log.clone()).follow(question, None), epoch, refused: None };
+        let (cursor, metrics) = (Views::new(log.clone()).follow(question, None), log.metrics().clone());
+        let source = Events { cursor, epoch, refused: None, metrics };
         let metrics = log.metrics().clone();
         let keep_alive = Duration::from_millis(1);
         let mut stream = Stream { source, keep_alive, closing: CancellationToken::new(), _open: Open::new(metrics) };
         for seq in 1..=2 {
-            log.append(vec![Arc::new(NewEvent::new("other").admit().unwrap())], false).unwrap().seqs().await.unwrap();
+            log.append(Door::Library, vec![Arc::new(NewEvent::new("other").admit().unwrap())], false)
+                .unwrap()
+                .seqs()
+                .await
+                .unwrap();
             let expected = format!(": alive\nevent: position\nid: {}:{seq}\ndata:\n\n", log.epoch());
             while stream.next().await.unwrap() != expected {}
         }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::{event::NewEvent, log::LogConfig};
+use crate::{event::NewEvent, log::LogConfig, metrics::Door};
 use futures_util::FutureExt;
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ async fn many_views_stay_within_one_budget_and_every_client_gets_every_event() {
     let mut cursors: Vec<_> = (0..VIEWS).map(|tag| views.follow(question(tag), Some(1))).collect();
     for _ in 0..100 {
         let events = (0..10).map(|_| event("a", 2_000)).collect();
-        log.append(events, false).unwrap().seqs().await.unwrap();
+        log.append(Door::Library, events, false).unwrap().seqs().await.unwrap();
     }
     for cursor in &cursors {
         let mut covered = cursor.view.ring.covered.subscribe();
