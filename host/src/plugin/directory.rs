@@ -4,7 +4,7 @@
 use super::{
     Hash, LoadError, Name, NameError, ShadowFile,
     limits::{MAX_FILE_BYTES, MAX_MANIFEST_BYTES},
-    manifest::is_blank,
+    manifest::{is_blank, read_part},
 };
 use rustix::fs::OFlags;
 use serde::Deserialize;
@@ -160,8 +160,8 @@ fn shadow_named_by(dir: &Path, name: &Name) -> Option<Option<Name>> {
         return None;
     }
     let line = || text.lines().find(|line| line.trim_start().starts_with("shadow")).unwrap_or_default();
-    let sidecar: Result<Sidecar, _> = toml::from_str(&text).or_else(|_| toml::from_str(line()));
-    Some(sidecar.ok().and_then(|sidecar| sidecar.shadow).map(|ShadowFile(file)| file))
+    let sidecar: Option<Sidecar> = read_part(&text).or_else(|| read_part(line()));
+    Some(sidecar.and_then(|sidecar| sidecar.shadow).map(|ShadowFile(file)| file))
 }
 
 /// How moving a file went.

@@ -6,7 +6,7 @@ mod nesting;
 use super::Name;
 use super::limits::{LimitsOverride, MAX_MANIFEST_BYTES};
 use crate::event::{EventFilter, Glob};
-use serde::de::{Deserializer, Error, Unexpected};
+use serde::de::{DeserializeOwned, Deserializer, Error, Unexpected};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -199,6 +199,15 @@ pub struct ManifestError {
     pub problem: String,
 }
 
+/// Reads a part of a sidecar that may have mistakes elsewhere. `None`: the text is not TOML, lacks the part, or nests deeper than
+/// any sidecar may.
+pub(super) fn read_part<T: DeserializeOwned>(text: &str) -> Option<T> {
+    if nesting::too_deep(text).is_some() {
+        return None;
+    }
+    toml::from_str(text).ok()
+}
+
 impl Manifest {
     /// Reads a manifest.
     ///
@@ -313,6 +322,7 @@ mod tests {
         let deep = format!("[config]\nx = {}1{}", format!("{{ {}a = ", "b.".repeat(70)).repeat(70), "}".repeat(70));
         let error = Manifest::parse(&deep).unwrap_err();
         assert_eq!(error.to_string(), "line 2: the file: expected at most 100 levels of nesting, found more");
+        assert!(read_part::<toml::Table>(&deep).is_none());
     }
 
     #[test]
