@@ -220,7 +220,7 @@ async fn a_retry_far_ahead_of_the_cursor_is_handled_once() {
     let plugin: Arc<str> = "probe".into();
     let changes = [
         Change::Opened { plugin: plugin.clone(), done: 0 },
-        Change::Retry { plugin, seq: 2_900, attempt: 2, pause: std::time::Duration::ZERO, code: "trap" },
+        Change::Retry { plugin, seq: 2_900, attempt: 2, pause: Duration::ZERO, code: "trap" },
     ];
     opened.writer.commit(&events, &changes).unwrap();
     drop(opened);

@@ -6,7 +6,7 @@ use crate::{
     hub::{TestHub, until, within},
 };
 use busway::{config::AdmissionConfig, event::NewEvent};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 #[tokio::test(flavor = "multi_thread")]
