@@ -49,7 +49,7 @@ async fn a_file_that_may_not_be_read_is_said_to_be_and_is_loaded_once_it_may() {
     for name in ["good", "closed", "bare"] {
         fs::write(plugins.join(format!("{name}.wasm")), probe(1)).unwrap();
     }
-    fs::write(plugins.join("bare.toml"), "").unwrap();
+    fs::write(plugins.join("bare.toml"), "enabled = true\n").unwrap();
     allow("closed.wasm", 0o000);
     allow("bare.toml", 0o000);
     let hub = Serving::of(&mut serve(dir.path())).await;

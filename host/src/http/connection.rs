@@ -121,7 +121,7 @@ async fn answer(
     let expects_continue = parts.headers.contains_key(header::EXPECT);
     let (body, rest) = LentBody::lend(incoming);
     let mut response = front.answer(Request::from_parts(parts, body)).await;
-    if !rest.is_drained(expects_continue) && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+    if !rest.drained(expects_continue) && response.status() != StatusCode::SWITCHING_PROTOCOLS {
         // Between this body and the next request nobody could tell the difference.
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         progress.leave_body_unread();
@@ -241,7 +241,7 @@ impl HttpBody for LentBody {
 impl Lent {
     /// Whether nothing of the body is left, or what is left had arrived and was read now. With `expects_continue` the client
     /// has not sent it, and reading would ask for it.
-    fn is_drained(self, expects_continue: bool) -> bool {
+    fn drained(self, expects_continue: bool) -> bool {
         let Some(rest) = self.0 else { return true };
         let rest = std::mem::take(&mut *rest.lock().unwrap_or_else(PoisonError::into_inner));
         match rest {

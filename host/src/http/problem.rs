@@ -38,7 +38,7 @@ pub struct Problem {
     #[serde(skip)]
     retry_after: Option<&'static str>,
     #[serde(skip)]
-    header: Option<(HeaderName, HeaderValue)>,
+    header: Option<Box<(HeaderName, HeaderValue)>>,
 }
 
 impl Problem {
@@ -93,7 +93,7 @@ impl Problem {
 
     /// With one header field of its own.
     pub fn with_header(mut self, header: (HeaderName, HeaderValue)) -> Self {
-        self.header = Some(header);
+        self.header = Some(Box::new(header));
         self
     }
 
@@ -127,7 +127,7 @@ impl IntoResponse for Problem {
         if let Some(seconds) = self.retry_after {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static(seconds));
         }
-        if let Some((name, value)) = self.header {
+        if let Some((name, value)) = self.header.map(|header| *header) {
             response.headers_mut().insert(name, value);
         }
         response.extensions_mut().insert(Code(self.code));

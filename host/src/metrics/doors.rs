@@ -135,6 +135,9 @@ pub struct DoorStats {
     pub rejected: BTreeMap<&'static str, u64>,
 }
 
+/// The name, the help text and the counter of a family with one sample for each door.
+type Family = (&'static str, &'static str, fn(&DoorCounters) -> &Counter);
+
 impl Doors {
     /// The numbers of each door, by its name.
     pub fn stats(&self) -> BTreeMap<&'static str, DoorStats> {
@@ -172,7 +175,7 @@ impl Doors {
     }
 
     pub(super) fn write(&self, out: &mut Exposition) {
-        let families: [(&str, &str, fn(&DoorCounters) -> &Counter); 3] = [
+        let families: [Family; 3] = [
             (
                 "busway_events_sent_total",
                 "Events that publishers handed in: accepted, duplicate and rejected ones together.",

@@ -1,3 +1,5 @@
+//! Tests of views: one budget of bytes for all of them, and threads that are given back.
+
 use super::*;
 use crate::{event::NewEvent, log::LogConfig, metrics::Door};
 use futures_util::FutureExt;
@@ -54,7 +56,7 @@ async fn comparing_many_events_with_many_globs_gives_the_thread_back() {
     let globs = (0..64).map(|index| format!("*{}{index:04}", "?".repeat(250)).parse().unwrap()).collect();
     let filter = EventFilter { event_types: Some(globs), ..EventFilter::default() }.normalised().unwrap();
     let question = Question { filter, predicate: None };
-    let events: Vec<_> = (0..100).map(|_| event(&"0".repeat(255), 1)).collect();
+    let events: Vec<_> = (0..100).map(|_| event(&"x".repeat(255), 1)).collect();
     let mut select = Box::pin(question.select(&events));
     let mut yields = 0;
     let found = loop {
