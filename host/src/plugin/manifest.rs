@@ -235,13 +235,13 @@ impl Manifest {
         Ok(manifest)
     }
 
-    /// Reads a plugin's sidecar. One that holds nothing is most likely being written, and would allow all that a plugin asks for.
+    /// Reads a plugin's sidecar. An empty one is most likely being written, and would allow all that a plugin asks for.
     ///
     /// # Errors
-    /// As [`Manifest::parse`], and for a file without any setting.
+    /// As [`Manifest::parse`], and for an empty file.
     pub fn of_sidecar(text: &str) -> Result<Self, ManifestError> {
         if is_blank(text) {
-            let problem = "expected a setting, found none; for the defaults, remove the file and reload the plugin";
+            let problem = "expected a setting or a comment, found an empty file; for the defaults, remove it and reload the plugin";
             return Err(ManifestError { line: 1, field: "the file".into(), problem: problem.into() });
         }
         Self::parse(text)
@@ -254,9 +254,9 @@ impl Manifest {
     }
 }
 
-/// Whether a text holds no setting, comments at most.
+/// Whether a sidecar is empty. A comment is enough to say that someone has written it.
 pub(super) fn is_blank(text: &str) -> bool {
-    text.lines().map(str::trim).all(|line| line.is_empty() || line.starts_with('#'))
+    text.trim().is_empty()
 }
 
 /// The key of a line and the table it stands in. The parser knows it, but does not tell.
@@ -331,12 +331,14 @@ mod tests {
     }
 
     #[test]
-    fn a_sidecar_without_a_setting_is_refused() {
-        for text in ["", "\n \t\n", "# enabled = false\n"] {
+    fn an_empty_sidecar_is_refused() {
+        for text in ["", "\n \t\n"] {
             let error = Manifest::of_sidecar(text).unwrap_err().to_string();
-            assert!(error.contains("expected a setting, found none; for the defaults, remove the file"), "{error}");
+            assert!(error.contains("expected a setting or a comment, found an empty file"), "{error}");
         }
-        assert_eq!(Manifest::of_sidecar("enabled = true").unwrap(), Manifest::default());
+        for text in ["enabled = true", "# nothing to grant\n"] {
+            assert_eq!(Manifest::of_sidecar(text).unwrap(), Manifest::default(), "{text}");
+        }
     }
 
     #[test]
