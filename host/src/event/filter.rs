@@ -45,7 +45,7 @@ impl EventFilter {
     /// Events whose type matches any of `globs`.
     ///
     /// # Panics
-    /// On a glob longer than [`MAX_GLOB_BYTES`] or an empty one: meant for globs written in code.
+    /// On a glob longer than [`MAX_GLOB_BYTES`](super::glob::MAX_GLOB_BYTES) or an empty one: meant for globs written in code.
     pub fn types<'a>(globs: impl IntoIterator<Item = &'a str>) -> Self {
         let globs = globs.into_iter().map(|glob| glob.parse().expect("a glob of 1 to 255 bytes"));
         Self { event_types: Some(globs.collect()), ..Self::default() }
