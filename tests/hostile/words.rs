@@ -57,10 +57,17 @@ async fn said(json: bool) -> Vec<String> {
     serving.all_until_said("test text").await
 }
 
-/// As the log shows it.
+/// As the log shows it: with the escapes of JSON (RFC 8259, section 7).
 fn shown(text: &str) -> String {
-    let is_odd = |c: &char| c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    text.chars().map(|c| if is_odd(&c) { c.escape_default().to_string() } else { c.to_string() }).collect()
+    let shown = |c: char| match c {
+        '\n' => "\\n".to_owned(),
+        '\r' => "\\r".to_owned(),
+        '\t' => "\\t".to_owned(),
+        '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => format!("\\u{:04x}", u32::from(c)),
+        c if c.is_control() => format!("\\u{:04x}", u32::from(c)),
+        c => c.to_string(),
+    };
+    text.chars().map(shown).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
