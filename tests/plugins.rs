@@ -580,8 +580,8 @@ async fn a_plugin_whose_first_sidecar_is_empty_is_not_loaded() {
     let hub = TestHub::start().await;
     hub.put("probe.toml", "\n");
     hub.put("probe.wasm", probe(1));
-    let status = hub.plugin_until("probe", |status| status["last_error"]["code"] == "load.manifest").await;
-    assert_eq!(status["state"], "failed");
+    let status = hub.plugin_until("probe", |status| status["state"] == "failed").await;
+    assert_eq!(status["last_error"]["code"], "load.manifest");
 }
 
 #[tokio::test(flavor = "multi_thread")]
