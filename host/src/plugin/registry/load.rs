@@ -65,9 +65,12 @@ pub(super) async fn load(
         if asked {
             engine.forget_refusal(hash);
         }
-        let _marker = LoadMarker::set(engine, &name, hash, asked).await?;
+        let marker = LoadMarker::set(engine, &name, hash, asked).await?;
         let (namespace, stats) = (plugin.namespace().clone(), plugin.stats().clone());
-        within(Version::load(engine, Source { name, bytes, manifest, generation, namespace, stats })).await
+        let version =
+            within(Version::load(engine, Source { name, bytes, manifest, generation, namespace, stats })).await?;
+        marker.loaded();
+        Ok(version)
     };
     result.await.inspect_err(|error| plugin.stats().load_failed(error, None))
 }
