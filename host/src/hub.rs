@@ -63,7 +63,6 @@ impl Hub {
     /// As [`Hub::start`].
     pub async fn start_on(listener: TcpListener, mut config: Config) -> anyhow::Result<Self> {
         config.plugins.cache = config.compile_cache();
-        config.plugins.markers = (!config.journal.memory).then(|| config.journal.dir.join("loading"));
         let addr = listener.local_addr()?;
         let metrics = Arc::new(Metrics::default());
         let (log, memory) = open_log(&config, metrics.clone()).await?;
