@@ -244,8 +244,7 @@ impl Asked {
 }
 
 impl Registration {
-    /// The first reply after `seq`: an earlier event with the same correlation id, or the request itself, is none. `None`: the
-    /// log has ended.
+    /// Waits for the first matching event after `seq`. The request itself, and events before it, are no replies. Returns `None` once the log has ended.
     async fn reply_after(mut self, seq: u64) -> Option<Arc<Event>> {
         loop {
             match self.received.recv().await {

@@ -114,18 +114,19 @@ impl EventFilter {
 /// A criterion that would take too much work for each event.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FilterError {
-    /// Too many entries.
+    /// A criterion has more than [`MAX_ENTRIES`] entries.
     #[error("{field}: expected at most {MAX_ENTRIES} entries, found {found}")]
     Entries {
-        /// The criterion.
+        /// The name of the criterion, such as `event_types`.
         field: &'static str,
         /// Its number of entries.
         found: usize,
     },
-    /// Too many characters in globs other than a literal, `prefix*` or `*suffix`.
+    /// The globs of a criterion need more than [`MAX_GLOB_WORDS`] words of state. Literals, `prefix*`
+    /// and `*suffix` need none.
     #[error("{field}: expected {}, found {found}", FilterError::EXPECTED_WORDS)]
     Work {
-        /// The criterion.
+        /// The name of the criterion, `event_types` or `source_patterns`.
         field: &'static str,
         /// Words of state of all its globs.
         found: usize,
@@ -137,7 +138,7 @@ impl FilterError {
     pub const EXPECTED_WORDS: &'static str =
         "globs of at most 256 words of 64 characters (literals, `prefix*` and `*suffix` count none)";
 
-    /// The criterion, what was expected, what was found.
+    /// Returns the name of the criterion, the limit in words, and the number that was found.
     pub fn parts(&self) -> (&'static str, String, usize) {
         match self {
             Self::Entries { field, found } => (field, format!("at most {MAX_ENTRIES} entries"), *found),
@@ -146,7 +147,7 @@ impl FilterError {
     }
 }
 
-/// See [`Glob::words`].
+/// Adds up the words of state that `globs` need: see [`Glob::words`].
 pub fn words(globs: &[Glob]) -> usize {
     globs.iter().map(Glob::words).sum()
 }

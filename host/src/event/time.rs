@@ -32,7 +32,7 @@ fn writable(time: DateTime<Utc>) -> DateTime<Utc> {
     bound.map_or(time, |bound| bound.and_utc())
 }
 
-/// A publisher's time. A text that is none is kept, so that the event is refused with a code of its own and not as unreadable JSON.
+/// The timestamp that a publisher gave. Text that is not a timestamp is kept, so that the event is refused with the code `event.timestamp` and not as unreadable JSON.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Given {
     Time(DateTime<Utc>),
@@ -40,10 +40,10 @@ pub(super) enum Given {
 }
 
 impl Given {
-    /// The time.
+    /// Returns the time if it can be written as RFC 3339.
     ///
     /// # Errors
-    /// What was found in its place.
+    /// The text or the year that was found in place of such a time.
     pub(super) fn time(self) -> Result<DateTime<Utc>, String> {
         match self {
             Self::Time(time) if is_writable(&time) => Ok(time),

@@ -8,8 +8,8 @@ pub const TURN_WORK: usize = 16_384;
 pub struct Turn(usize);
 
 impl Turn {
-    /// Counts `work` that is about to be done, and first yields to the runtime if the turn's work would exceed
-    /// [`TURN_WORK`]. Cancel safe.
+    /// Counts `work` that is about to be done, and first yields to the runtime if the turn's work
+    /// would exceed [`TURN_WORK`]. It is cancel safe: nothing is counted before the yield.
     pub async fn begin(&mut self, work: usize) {
         if self.0 > 0 && self.0 + work > TURN_WORK {
             tokio::task::yield_now().await;

@@ -97,7 +97,7 @@ impl Problem {
         self
     }
 
-    /// See [`Problem::retry_after`].
+    /// Returns the seconds for the header `Retry-After`, if [`Problem::retry_after`] set them.
     pub fn seconds_to_retry(&self) -> Option<&'static str> {
         self.retry_after
     }
