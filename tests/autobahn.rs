@@ -1,8 +1,9 @@
 //! The cases of Autobahn's test suite, run by `kosoku` (PyPI) against a hub.
 //!
-//! They are written for a server that sends each message back. Here that is a hub, with a proxy before it that passes on what the
-//! client sends as it is, byte by byte. Of what the hub sends it leaves out what is none of the client's messages, and takes
-//! those out of their events: `ws.message_received`. All other frames go through as they are.
+//! They are written for a server that sends each message back. Here that is a hub, with a proxy
+//! before it that passes on what the client sends as it is, byte by byte. Of what the hub sends it
+//! leaves out what is none of the client's messages, and takes those out of their events:
+//! `ws.message_received`. All other frames go through as they are.
 
 use crate::{conformance::built::toolchains, hub::TestHub};
 use serde::Deserialize;
@@ -21,8 +22,8 @@ use tokio::{
 /// It takes seconds on an idle machine.
 const SUITE: Duration = Duration::from_secs(300);
 
-/// What does not apply: binary messages, which the hub refuses (1003); messages of 1 MiB and more, which no event holds; and
-/// compression, on which the hub agrees with nobody.
+/// What does not apply: binary messages, which the hub refuses (1003); messages of 1 MiB and more,
+/// which no event holds; and compression, on which the hub agrees with nobody.
 const EXCLUDED: &[&str] = &[
     "1.2.*", "9.1.3", "9.1.4", "9.1.5", "9.1.6", "9.2.*", "9.3.*", "9.4.*", "9.5.*", "9.6.*", "9.8.*", "12.*", "13.*",
 ];

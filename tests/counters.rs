@@ -1,4 +1,5 @@
-//! Counters balance: what is sent at a door is accepted, a duplicate or rejected, and every cut, refusal and drop moves a counter.
+//! Counters balance: what is sent at a door is accepted, a duplicate or rejected, and every cut,
+//! refusal and drop moves a counter.
 
 use crate::{
     client::Client,
@@ -149,8 +150,8 @@ async fn over_websocket(hub: &TestHub, random: &mut Random) -> Tally {
     tally
 }
 
-/// A message that is no request of any kind is an event; that it was refused is said, that it was taken is not. So one is sent behind
-/// it whose answer is behind that of the first.
+/// A message that is no request of any kind is an event; that it was refused is said, that it was
+/// taken is not. So one is sent behind it whose answer is behind that of the first.
 async fn heard(client: &mut Client, tally: &mut Tally) {
     client.say_text("hello").await;
     client
@@ -188,7 +189,8 @@ async fn over_library(bus: &Bus, random: &mut Random) -> Tally {
         match random.below(4) {
             0 => match bus.try_publish(new(event(random))) {
                 Ok(()) => {
-                    // A duplicate cannot be told: whose ids are the publisher's is not published so.
+                    // A duplicate cannot be told: whose ids are the publisher's is not published
+                    // so.
                     tally.accept(1);
                 }
                 Err(_) => tally.reject(1),

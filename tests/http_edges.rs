@@ -1,5 +1,5 @@
-//! The edges of HTTP/1.1 (RFC 9110 and RFC 9112), byte by byte over raw sockets: what a request has to be, what the hub answers to
-//! one that is not, and how a connection ends.
+//! The edges of HTTP/1.1 (RFC 9110 and RFC 9112), byte by byte over raw sockets: what a request has
+//! to be, what the hub answers to one that is not, and how a connection ends.
 
 use crate::hub::{TestHub, until, within};
 use serde_json::{Value, json};
@@ -111,7 +111,8 @@ struct Row {
     name: &'static str,
     request: Vec<u8>,
     status: u16,
-    /// Of the problem in the body; empty where hyper answers without one, or the answer is no problem.
+    /// Of the problem in the body; empty where hyper answers without one, or the answer is no
+    /// problem.
     code: &'static str,
     headers: &'static [(&'static str, &'static str)],
     after: After,
@@ -334,7 +335,8 @@ async fn every_route_that_answers_get_answers_head_without_a_body() {
     }
 }
 
-/// RFC 9112, section 9.6: a connection that is closed while its client is sending is reset, and the answer is lost.
+/// RFC 9112, section 9.6: a connection that is closed while its client is sending is reset, and the
+/// answer is lost.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_is_still_sending_can_read_why_it_was_refused() {
     let hub = TestHub::start().await;
@@ -396,7 +398,8 @@ async fn a_client_of_a_stream_that_has_gone_is_noticed_without_an_event() {
     until(|| streams() == 0).await;
 }
 
-/// Load balancers keep connections for 60 s, so the hub keeps them for longer, which a head may not take.
+/// Load balancers keep connections for 60 s, so the hub keeps them for longer, which a head may not
+/// take.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_waits_longer_for_a_request_than_for_the_rest_of_its_head() {
     let hub = TestHub::with(|config| {

@@ -149,7 +149,8 @@ async fn handshakes_that_the_rfc_allows_are_accepted() {
     }
 }
 
-/// Section 4.2.1; the status of section 4.4, and what RFC 9110, section 15.5.22, asks to be said with it.
+/// Section 4.2.1; the status of section 4.4, and what RFC 9110, section 15.5.22, asks to be said
+/// with it.
 #[tokio::test(flavor = "multi_thread")]
 async fn handshakes_that_it_does_not_allow_are_refused_with_what_is_wrong() {
     let hub = TestHub::start().await;

@@ -1,4 +1,5 @@
-//! The ways out: what a hub that stops does with whoever is connected, and what signals do to the program.
+//! The ways out: what a hub that stops does with whoever is connected, and what signals do to the
+//! program.
 
 use crate::{
     cli::{Serving, busway},

@@ -1,4 +1,5 @@
-//! Lenient nowhere: what the documentation says is refused is refused, at every door, with a code that names it.
+//! Lenient nowhere: what the documentation says is refused is refused, at every door, with a code
+//! that names it.
 
 use crate::{
     client::Client,

@@ -1,4 +1,5 @@
-//! What a terminal is shown: nothing that others wrote steers it, whichever command shows it. Through a pipe, JSON is what it is.
+//! What a terminal is shown: nothing that others wrote steers it, whichever command shows it.
+//! Through a pipe, JSON is what it is.
 
 use crate::{
     cli::{busway, run},
@@ -9,7 +10,8 @@ use serde_json::json;
 use std::path::Path;
 use tokio::process::Command;
 
-/// Control characters of both ranges, line separators, marks and overrides of direction, a character that takes no space, and a tag.
+/// Control characters of both ranges, line separators, marks and overrides of direction, a
+/// character that takes no space, and a tag.
 const ODD: &str = "\u{7f}\u{85}\u{9b}31m\u{9d}0;t\u{9c}\u{61c}\u{200b}\u{200e}\u{200f}\u{2028}\u{2029}\u{202e}\u{2066}\u{feff}\u{e0041}";
 
 /// Runs the program on a terminal of its own (`script` of util-linux): what is shown there.

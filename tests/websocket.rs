@@ -343,7 +343,8 @@ async fn a_client_that_publishes_without_a_pause_and_answers_pings_stays() {
         config.websocket.pong_timeout_s = 1.try_into().unwrap();
     })
     .await;
-    // A client that goes by the same clock, and is given up: so the busy one could have been as well.
+    // A client that goes by the same clock, and is given up: so the busy one could have been as
+    // well.
     let _silent = raw_client(&hub, None).await;
     let mut busy = Client::connect(&hub, "?types=ws.client_disconnected").await;
     let gone = loop {

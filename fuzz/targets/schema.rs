@@ -1,5 +1,5 @@
-//! JSON Schemas of strangers: a schema is compiled or refused, and a check of a value ends within its steps. The input is a schema, a
-//! line break, and a value.
+//! JSON Schemas of strangers: a schema is compiled or refused, and a check of a value ends within
+//! its steps. The input is a schema, a line break, and a value.
 
 #![no_main]
 
@@ -13,7 +13,8 @@ fuzz_target!(|bytes: &[u8]| {
     let Ok(value) = serde_json::from_str(value) else { return };
     let (verdict, taken) = schema.check_within(&value, Schema::MAX_STEPS);
     assert!(taken <= Schema::MAX_STEPS);
-    // With fewer steps than it takes, the value is refused, whatever it is; with as many, the verdict is the same.
+    // With fewer steps than it takes, the value is refused, whatever it is; with as many, the
+    // verdict is the same.
     let (less, _) = schema.check_within(&value, taken - 1);
     assert!(less.is_err_and(|error| error.found == "one that takes more"), "{taken} steps");
     assert_eq!(schema.check_within(&value, taken).0, verdict);

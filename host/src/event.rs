@@ -357,8 +357,8 @@ impl NewEvent {
     }
 }
 
-/// A leap second `:60` becomes the last moment of the second before it: journals count seconds that have none, and an event must read
-/// the same from memory as from a journal.
+/// A leap second `:60` becomes the last moment of the second before it: journals count seconds that
+/// have none, and an event must read the same from memory as from a journal.
 fn without_leap_second(time: DateTime<Utc>) -> DateTime<Utc> {
     time.with_nanosecond(time.nanosecond().min(999_999_999)).unwrap_or(time)
 }

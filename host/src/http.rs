@@ -43,15 +43,16 @@ pub struct HttpConfig {
     pub listen: SocketAddr,
     /// Most connections at once, WebSocket ones included; more are answered with 503.
     pub max_connections: usize,
-    /// A request head that is not whole this long after its first byte is answered with 408, and a connection on which none
-    /// has begun this long after it was opened is closed; in seconds.
+    /// A request head that is not whole this long after its first byte is answered with 408, and a
+    /// connection on which none has begun this long after it was opened is closed; in seconds.
     pub header_timeout_s: Seconds,
-    /// A connection on which no request has begun this long after the last answer is closed; in seconds.
+    /// A connection on which no request has begun this long after the last answer is closed; in
+    /// seconds.
     pub keep_alive_timeout_s: Seconds,
     /// A request whose body is not there after this is answered with 408; in seconds.
     pub body_timeout_s: Seconds,
-    /// Most bytes that the bodies of all requests under way use; a body beyond it is answered with 503. At least 2 MiB. A quarter
-    /// of it is for bodies of at most 64 KiB.
+    /// Most bytes that the bodies of all requests under way use; a body beyond it is answered with
+    /// 503. At least 2 MiB. A quarter of it is for bodies of at most 64 KiB.
     pub max_total_body_bytes: usize,
     /// A connection to which nothing could be written for this long is cut; in seconds.
     pub write_timeout_s: Seconds,
@@ -69,8 +70,8 @@ impl Default for HttpConfig {
             listen: SocketAddr::from(([127, 0, 0, 1], 8787)),
             max_connections: 16_384,
             header_timeout_s: Seconds::new(10),
-            // More than the 60 s of common load balancers, so that they close a connection that is not used, and never send
-            // a request on one that the hub is closing.
+            // More than the 60 s of common load balancers, so that they close a connection that is
+            // not used, and never send a request on one that the hub is closing.
             keep_alive_timeout_s: Seconds::new(75),
             body_timeout_s: Seconds::new(30),
             max_total_body_bytes: 64 << 20,

@@ -60,15 +60,18 @@ pub struct JournalConfig {
     pub max_age_s: u64,
     /// Events beyond this number go, the oldest first; 0 keeps them.
     pub max_events: u64,
-    /// The oldest events go while the file holds more than this besides dead letters; 0 keeps them. In bytes.
+    /// The oldest events go while the file holds more than this besides dead letters; 0 keeps them.
+    /// In bytes.
     pub max_bytes: u64,
     /// Whether events go that a handler has not finished yet. Otherwise they stay for as long as its plugin is there.
     pub past_handlers: bool,
     /// Dead letters of one plugin beyond this number go, its oldest first; 0 keeps them.
     pub max_dead_letters: u64,
-    /// The oldest dead letters of one plugin go while they hold more than this; 0 keeps them. In bytes.
+    /// The oldest dead letters of one plugin go while they hold more than this; 0 keeps them. In
+    /// bytes.
     pub max_dead_letter_bytes: u64,
-    /// While the dead letters of all plugins hold more than this, the oldest of the plugin that holds most go; 0 keeps them. In bytes.
+    /// While the dead letters of all plugins hold more than this, the oldest of the plugin that
+    /// holds most go; 0 keeps them. In bytes.
     pub max_total_dead_letter_bytes: u64,
     /// How often what need not be written at once, such as how far a handler has read, is written. In seconds.
     pub flush_s: Seconds,

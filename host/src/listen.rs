@@ -1,4 +1,5 @@
-//! The address that the hub listens on, as people write it: `127.0.0.1:8787`, `[::1]:8787`, or `localhost:8787`.
+//! The address that the hub listens on, as people write it: `127.0.0.1:8787`, `[::1]:8787`, or
+//! `localhost:8787`.
 //!
 //! No other name is resolved: what a resolver answers may change, and may be more than one address.
 

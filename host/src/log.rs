@@ -219,8 +219,10 @@ impl Log {
         self.enqueue(Append::of(None, events))
     }
 
-    /// Hands events to the sequencer: once this returns, they will be in the log whether or not anybody waits, unless the
-    /// journal fails. It is for the caller to count them as sent; from then on the log counts what becomes of them. `identified`: some have an id that their publisher gave them, so they may have come before.
+    /// Hands events to the sequencer: once this returns, they will be in the log whether or not
+    /// anybody waits, unless the journal fails. It is for the caller to count them as sent; from
+    /// then on the log counts what becomes of them. `identified`: some have an id that their
+    /// publisher gave them, so they may have come before.
     ///
     /// # Errors
     /// At once, if there is no room or the log has stopped; then none of the events is taken.

@@ -61,7 +61,8 @@ impl Gauge {
     }
 }
 
-/// Counters by a code. The codes are written in the source, so there is a bound to them; one that never came up has no line.
+/// Counters by a code. The codes are written in the source, so there is a bound to them; one that
+/// never came up has no line.
 #[derive(Debug, Default)]
 pub struct Codes(Mutex<BTreeMap<&'static str, u64>>);
 

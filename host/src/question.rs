@@ -16,8 +16,8 @@ use serde_json::Value;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio_util::task::AbortOnDropHandle;
 
-/// How often a filter is asked about one event where others had the cores and its deadline passed; after that it counts
-/// as a failure without an answer.
+/// How often a filter is asked about one event where others had the cores and its deadline passed;
+/// after that it counts as a failure without an answer.
 const STARVED_TRIES: usize = 5;
 
 /// What somebody wants to see, as they wrote it.
@@ -237,7 +237,8 @@ impl Named {
             if !result.as_ref().is_err_and(|error| version.is_starved(error)) {
                 break;
             }
-            // That says nothing of the event: others had the cores, and get them before the next try.
+            // That says nothing of the event: others had the cores, and get them before the next
+            // try.
             tokio::task::yield_now().await;
             said = plugin.feed().transcript();
             result = asking.matches_with(event, said.as_mut()).await;

@@ -1,15 +1,18 @@
-//! Which characters may be shown as they are, and how the others are written. Pure; the one place that decides it, for
-//! terminals, log lines and what a plugin said.
+//! Which characters may be shown as they are, and how the others are written. Pure; the one place
+//! that decides it, for terminals, log lines and what a plugin said.
 //!
-//! Text that others wrote can steer a terminal (control characters, ECMA-48), reorder what stands beside it (UAX #9) or
-//! hide in it. Such a character is written as the escape that JSON has for it (RFC 8259, section 7), so JSON stays JSON.
+//! Text that others wrote can steer a terminal (control characters, ECMA-48), reorder what stands
+//! beside it (UAX #9) or hide in it. Such a character is written as the escape that JSON has for it
+//! (RFC 8259, section 7), so JSON stays JSON.
 
 use std::{borrow::Cow, fmt::Write};
 
-/// Whether `c` must not reach a terminal as it is: a control character of either range (C0 with DEL, C1), a line or paragraph
-/// separator, a mark, override or isolate of the direction of writing, or a character that takes no space and joins nothing.
+/// Whether `c` must not reach a terminal as it is: a control character of either range (C0 with
+/// DEL, C1), a line or paragraph separator, a mark, override or isolate of the direction of
+/// writing, or a character that takes no space and joins nothing.
 ///
-/// The joiners U+200C and U+200D are not among them: words in several scripts, and emoji, are written with them.
+/// The joiners U+200C and U+200D are not among them: words in several scripts, and emoji, are
+/// written with them.
 pub fn is_unsafe(c: char) -> bool {
     c.is_control()
         || matches!(c,
@@ -28,8 +31,9 @@ pub fn lines(text: &str) -> Cow<'_, str> {
     escaped(text, |c| is_unsafe(c) && c != '\n' && c != '\t')
 }
 
-/// As [`lines`], and what chooses colours stays: escape sequences `ESC [ … m` of digits and semicolons (ECMA-48, SGR). For
-/// text of our own in which everything that others wrote is escaped already.
+/// As [`lines`], and what chooses colours stays: escape sequences `ESC [ … m` of digits and
+/// semicolons (ECMA-48, SGR). For text of our own in which everything that others wrote is escaped
+/// already.
 pub fn coloured(text: &str) -> Cow<'_, str> {
     if !text.contains('\u{1b}') {
         return lines(text);

@@ -40,7 +40,8 @@ pub struct WebSocketConfig {
     pub max_message_bytes: usize,
     /// A ping goes out this often; in seconds.
     pub ping_s: Seconds,
-    /// A client that has not answered a ping so long after it was due is closed, whatever it reads meanwhile; in seconds.
+    /// A client that has not answered a ping so long after it was due is closed, whatever it reads
+    /// meanwhile; in seconds.
     pub pong_timeout_s: Seconds,
     /// A client to which nothing could be written for this long is closed; in seconds.
     pub slow_timeout_s: Seconds,

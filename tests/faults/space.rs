@@ -1,4 +1,5 @@
-//! What a journal keeps and waits for where events are large, where dead letters are many, and where the wall clock was wrong.
+//! What a journal keeps and waits for where events are large, where dead letters are many, and
+//! where the wall clock was wrong.
 
 use busway::{
     event::{Event, NewEvent},

@@ -1,4 +1,5 @@
-//! The JSON Schemas that plugins bring, and what clients ask of them: neither stops the hub, whatever they nest.
+//! The JSON Schemas that plugins bring, and what clients ask of them: neither stops the hub,
+//! whatever they nest.
 
 use super::Beside;
 use crate::{
@@ -9,7 +10,8 @@ use crate::{
 use serde_json::json;
 use std::fs;
 
-/// Sixty arrays, a reference, sixty arrays and so on: 7,000 levels with every reference written out.
+/// Sixty arrays, a reference, sixty arrays and so on: 7,000 levels with every reference written
+/// out.
 const NESTED: &str = include_str!("../../host/src/plugin/schema/tests/nested-references.json");
 /// `anyOf` and `unevaluatedProperties`, 40 deep: exponential even for `{}`.
 const UNEVALUATED: &str = include_str!("../../host/src/plugin/schema/tests/unevaluated.json");

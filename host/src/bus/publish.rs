@@ -100,7 +100,8 @@ impl PublishError {
         }
     }
 
-    /// The label `reason` of the events that were refused with it. [`PublishError::Empty`] refuses none.
+    /// The label `reason` of the events that were refused with it. [`PublishError::Empty`] refuses
+    /// none.
     pub fn reason(&self) -> Reason {
         match self {
             Self::Empty | Self::Invalid { .. } => Reason::Invalid,

@@ -1,7 +1,7 @@
 //! Request and reply: one cursor looks for the replies that anybody waits for.
 //!
-//! A request that is repeated with the same ids is the first one over again: its reply may be in the log already, so there
-//! it is looked for.
+//! A request that is repeated with the same ids is the first one over again: its reply may be in
+//! the log already, so there it is looked for.
 
 use super::{Bus, PublishError, Publishing, Receipt};
 use crate::{
@@ -244,7 +244,8 @@ impl Asked {
 }
 
 impl Registration {
-    /// Waits for the first matching event after `seq`. The request itself, and events before it, are no replies. Returns `None` once the log has ended.
+    /// Waits for the first matching event after `seq`. The request itself, and events before it,
+    /// are no replies. Returns `None` once the log has ended.
     async fn reply_after(mut self, seq: u64) -> Option<Arc<Event>> {
         loop {
             match self.received.recv().await {
@@ -255,8 +256,9 @@ impl Registration {
     }
 }
 
-/// The reply to the request that stands at `seq` already: the first in the log, or if there is none yet, the next to come.
-/// Reads no further than where the log ends, a batch at a time, and for no longer than the caller waits.
+/// The reply to the request that stands at `seq` already: the first in the log, or if there is none
+/// yet, the next to come. Reads no further than where the log ends, a batch at a time, and for no
+/// longer than the caller waits.
 async fn repeated(
     bus: &Bus,
     seq: u64,
@@ -270,7 +272,8 @@ async fn repeated(
         for event in chunk.events() {
             let id = event.metadata.correlation_id.as_ref();
             if event.seq == seq {
-                // Replies have the first one's, which the hub may have made: this one's was another then.
+                // Replies have the first one's, which the hub may have made: this one's was another
+                // then.
                 if let Some(first) = id.filter(|first| *first != correlation_id) {
                     *correlation_id = first.clone();
                     waiting = bus.shared.replies.register(first, reply_type);

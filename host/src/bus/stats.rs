@@ -10,7 +10,8 @@ use std::collections::BTreeMap;
 pub struct Stats {
     /// Events that got a seq since the start: those of publishers, of plugins and of the hub.
     pub events_published: u64,
-    /// Events that a handler, native or a plugin, is done with, dead letters included: one for each handler.
+    /// Events that a handler, native or a plugin, is done with, dead letters included: one for each
+    /// handler.
     pub events_processed: u64,
     /// Calls of handlers that ended; an event that is tried again has several.
     pub handler_calls: u64,

@@ -46,8 +46,9 @@ const PROXY_HELP: &str = "is --url right? NO_PROXY lists the hosts that are reac
 pub(super) struct Proxy(String);
 
 impl Proxy {
-    /// The proxy for `url` that the environment names (`http_proxy`, `ALL_PROXY`, `NO_PROXY` …). There is none for a
-    /// loopback address: a proxy would connect to its own machine, not to this one.
+    /// The proxy for `url` that the environment names (`http_proxy`, `ALL_PROXY`, `NO_PROXY` …).
+    /// There is none for a loopback address: a proxy would connect to its own machine, not to this
+    /// one.
     fn from_env(url: &Url) -> Option<Self> {
         if is_loopback(url) {
             return None;
@@ -66,8 +67,8 @@ fn help(proxy: &Option<Proxy>) -> &'static str {
     if proxy.is_some() { PROXY_HELP } else { "is --url right?" }
 }
 
-/// `localhost` and the names below it (RFC 6761, section 6.3), 127.0.0.0/8 (RFC 1122, section 3.2.1.3) and `::1` (RFC 4291,
-/// section 2.5.3), also as an IPv4-mapped address.
+/// `localhost` and the names below it (RFC 6761, section 6.3), 127.0.0.0/8 (RFC 1122, section
+/// 3.2.1.3) and `::1` (RFC 4291, section 2.5.3), also as an IPv4-mapped address.
 fn is_loopback(url: &Url) -> bool {
     let host = url.host_str().unwrap_or_default();
     let name = host.trim_end_matches('.');

@@ -3,8 +3,8 @@
 //! Stdout is for what was asked for, stderr for everything said about it. A reader that closed the pipe has had
 //! enough: that becomes [`Closed`], which ends a command quietly.
 //!
-//! Whatever goes to a terminal goes through [`text`] here, so that nothing that others wrote steers it, whichever command
-//! shows it. Through a pipe, stdout is what it is, byte for byte.
+//! Whatever goes to a terminal goes through [`text`] here, so that nothing that others wrote steers
+//! it, whichever command shows it. Through a pipe, stdout is what it is, byte for byte.
 
 use crate::text;
 use std::borrow::Cow;
@@ -93,7 +93,8 @@ pub(super) fn print(text: impl Display) -> anyhow::Result<()> {
     out.flush()
 }
 
-/// Says something about the work, on stderr. It is text for people also where it goes to a file: it is always escaped.
+/// Says something about the work, on stderr. It is text for people also where it goes to a file: it
+/// is always escaped.
 pub(super) fn note(text: impl Display) {
     say(&format!("busway: {}\n", text::lines(&text.to_string())));
 }
@@ -122,7 +123,8 @@ pub(super) fn usage(error: &clap::Error) {
     };
 }
 
-/// Stderr for the log: on a terminal, each of its lines is escaped. `tracing` hands over whole lines.
+/// Stderr for the log: on a terminal, each of its lines is escaped. `tracing` hands over whole
+/// lines.
 pub(super) struct LogWriter {
     stderr: Stderr,
     terminal: bool,

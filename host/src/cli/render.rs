@@ -79,8 +79,8 @@ fn type_style(event_type: &str) -> Style {
     AnsiColor::Cyan.on_default()
 }
 
-/// The text as one line without anything that steers a terminal: line breaks and tabs (between JSON tokens, if anywhere) become
-/// spaces, the rest of what is unsafe escapes.
+/// The text as one line without anything that steers a terminal: line breaks and tabs (between JSON
+/// tokens, if anywhere) become spaces, the rest of what is unsafe escapes.
 pub(super) fn harmless(text: &str) -> String {
     text::line(&text.replace(['\n', '\r', '\t'], " ")).into_owned()
 }

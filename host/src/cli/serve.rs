@@ -46,7 +46,8 @@ pub(super) struct ServeArgs {
     /// Keep everything in memory: no journal, and what happened ends with the hub.
     #[arg(long)]
     pub(super) memory: bool,
-    /// Address and port to listen on, such as 127.0.0.1:8787 or localhost:8787; overrides the configuration.
+    /// Address and port to listen on, such as 127.0.0.1:8787 or localhost:8787; overrides the
+    /// configuration.
     #[arg(long, value_name = "ADDR:PORT", value_parser = crate::listen::parse)]
     pub(super) listen: Option<SocketAddr>,
     /// Play made-up agent traffic into the hub, so many events a second.

@@ -1,4 +1,5 @@
-//! What the signals mean that by habit end or reload a server. None of them ends the hub without a word.
+//! What the signals mean that by habit end or reload a server. None of them ends the hub without a
+//! word.
 //!
 //! | signal | what `busway serve` does |
 //! |---|---|
@@ -43,7 +44,8 @@ impl Signals {
         })
     }
 
-    /// Waits for the next signal that ends the hub, and says so of those that do not. Gives its number.
+    /// Waits for the next signal that ends the hub, and says so of those that do not. Gives its
+    /// number.
     pub(super) async fn end(&mut self) -> u8 {
         loop {
             let name = tokio::select! {

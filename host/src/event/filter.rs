@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 
 /// Most entries of one criterion.
 pub const MAX_ENTRIES: usize = 256;
-/// Most words of state of all globs of one criterion: see [`Glob::words`]. Allows 256 globs of up to 63 characters
-/// each, or 64 of up to 255. Literals, `prefix*` and `*suffix` need none.
+/// Most words of state of all globs of one criterion: see [`Glob::words`]. Allows 256 globs of up
+/// to 63 characters each, or 64 of up to 255. Literals, `prefix*` and `*suffix` need none.
 pub const MAX_GLOB_WORDS: usize = 256;
 
 /// Criteria that an event must meet, ANDed. An absent criterion is no constraint.
@@ -45,7 +45,8 @@ impl EventFilter {
     /// Events whose type matches any of `globs`.
     ///
     /// # Panics
-    /// On a glob longer than [`MAX_GLOB_BYTES`](super::glob::MAX_GLOB_BYTES) or an empty one: meant for globs written in code.
+    /// On a glob longer than [`MAX_GLOB_BYTES`](super::glob::MAX_GLOB_BYTES) or an empty one: meant
+    /// for globs written in code.
     pub fn types<'a>(globs: impl IntoIterator<Item = &'a str>) -> Self {
         let globs = globs.into_iter().map(|glob| glob.parse().expect("a glob of 1 to 255 bytes"));
         Self { event_types: Some(globs.collect()), ..Self::default() }
@@ -60,8 +61,9 @@ impl EventFilter {
             && !self.excluded_tags.iter().any(|tag| tags.contains(tag))
     }
 
-    /// Most units of work that [`EventFilter::matches`] takes for `event`. A unit is one comparison or one word update of
-    /// a glob's automaton, a few nanoseconds. Bounded by the limits that [`EventFilter::normalised`] checks.
+    /// Most units of work that [`EventFilter::matches`] takes for `event`. A unit is one comparison
+    /// or one word update of a glob's automaton, a few nanoseconds. Bounded by the limits that
+    /// [`EventFilter::normalised`] checks.
     pub fn work(&self, event: &Event) -> usize {
         let globs = |globs: &Option<Vec<Glob>>, text: &str| -> usize {
             globs.iter().flatten().map(|glob| glob.work(text)).sum()
@@ -81,8 +83,8 @@ impl EventFilter {
     /// The same criteria in one order without repeats, so that equal questions are equal values and share a view.
     ///
     /// # Errors
-    /// The name of a criterion that has more than [`MAX_ENTRIES`] entries, or globs that need more than
-    /// [`MAX_GLOB_WORDS`] words, and how many.
+    /// The name of a criterion that has more than [`MAX_ENTRIES`] entries, or globs that need more
+    /// than [`MAX_GLOB_WORDS`] words, and how many.
     pub fn normalised(mut self) -> Result<Self, FilterError> {
         let lengths = [
             ("event_types", self.event_types.as_ref().map_or(0, Vec::len)),
@@ -122,8 +124,8 @@ pub enum FilterError {
         /// Its number of entries.
         found: usize,
     },
-    /// The globs of a criterion need more than [`MAX_GLOB_WORDS`] words of state. Literals, `prefix*`
-    /// and `*suffix` need none.
+    /// The globs of a criterion need more than [`MAX_GLOB_WORDS`] words of state. Literals,
+    /// `prefix*` and `*suffix` need none.
     #[error("{field}: expected {}, found {found}", FilterError::EXPECTED_WORDS)]
     Work {
         /// The name of the criterion, `event_types` or `source_patterns`.

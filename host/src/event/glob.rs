@@ -1,8 +1,8 @@
 //! Patterns of event types, sources and names: [`Glob`]. Pure.
 //!
-//! A general pattern is a nondeterministic automaton whose states are the bits of at most four words (Baeza-Yates and
-//! Gonnet, "A New Approach to Text Searching", 1992). One character of the text updates each word once, so the cost is
-//! linear in the text, whatever the pattern.
+//! A general pattern is a nondeterministic automaton whose states are the bits of at most four
+//! words (Baeza-Yates and Gonnet, "A New Approach to Text Searching", 1992). One character of the
+//! text updates each word once, so the cost is linear in the text, whatever the pattern.
 
 use serde::{Deserialize, Serialize};
 use std::{
@@ -16,7 +16,8 @@ use std::{
 /// Longest glob, in bytes.
 pub const MAX_GLOB_BYTES: usize = 255;
 
-/// A pattern: `*` is any run of characters, also none; `?` is one character; everything else is itself.
+/// A pattern: `*` is any run of characters, also none; `?` is one character; everything else is
+/// itself.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Glob {
@@ -56,8 +57,8 @@ impl Glob {
         }
     }
 
-    /// Whether it matches every text that `other` matches, as far as the two patterns show: where they are written in
-    /// unlike ways, it may say no though the answer is yes.
+    /// Whether it matches every text that `other` matches, as far as the two patterns show: where
+    /// they are written in unlike ways, it may say no though the answer is yes.
     pub fn covers(&self, other: &Self) -> bool {
         let other = &*other.pattern;
         match &self.shape {
@@ -69,12 +70,14 @@ impl Glob {
         }
     }
 
-    /// Most word updates that one character of a text costs: 0 where characters are not looked at one by one, else 1 to 4.
+    /// Most word updates that one character of a text costs: 0 where characters are not looked at
+    /// one by one, else 1 to 4.
     pub fn words(&self) -> usize {
         if let Shape::General(automaton) = &self.shape { automaton.words } else { 0 }
     }
 
-    /// Most units of work that it takes to match `text`. A unit is one comparison or one word update.
+    /// Most units of work that it takes to match `text`. A unit is one comparison or one word
+    /// update.
     pub(super) fn work(&self, text: &str) -> usize {
         1 + self.words() * text.len()
     }
@@ -86,7 +89,8 @@ const MAX_WORDS: usize = 4;
 /// State `i` means that the first `i` characters of the pattern, `*` left out, have been matched.
 struct Automaton {
     words: usize,
-    /// The characters of the pattern besides `*` and `?`, sorted, and in which states each leads to the next state.
+    /// The characters of the pattern besides `*` and `?`, sorted, and in which states each leads to
+    /// the next state.
     characters: Box<[char]>,
     steps: Box<[u64]>,
     /// The states in which any character leads to the next state: those before a `?`.

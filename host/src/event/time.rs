@@ -1,4 +1,5 @@
-//! Times as publishers write them. A time that goes in comes out as RFC 3339 text, so its year has four digits in UTC.
+//! Times as publishers write them. A time that goes in comes out as RFC 3339 text, so its year has
+//! four digits in UTC.
 
 use chrono::{DateTime, Datelike, NaiveDate, SecondsFormat, Utc};
 use serde::{Deserialize, Deserializer, Serializer, de::Visitor};
@@ -7,7 +8,8 @@ use std::fmt;
 /// What a time has to be, for messages.
 pub const EXPECTED: &str = "a time as in RFC 3339, such as 2026-11-22T07:35:00Z, with a year from 0000 to 9999 in UTC";
 
-/// Reads a time (RFC 3339, section 5.6) whose year in UTC has four digits: an offset may push it out of them.
+/// Reads a time (RFC 3339, section 5.6) whose year in UTC has four digits: an offset may push it
+/// out of them.
 pub fn parse(text: &str) -> Option<DateTime<Utc>> {
     DateTime::parse_from_rfc3339(text).ok().map(|time| time.to_utc()).filter(is_writable)
 }
@@ -17,8 +19,8 @@ pub fn is_writable(time: &DateTime<Utc>) -> bool {
     (0..=9999).contains(&time.year())
 }
 
-/// Writes `time` with microseconds. Journals of earlier versions may hold years that RFC 3339 has no form for: those are written as
-/// the first or the last moment that it has.
+/// Writes `time` with microseconds. Journals of earlier versions may hold years that RFC 3339 has
+/// no form for: those are written as the first or the last moment that it has.
 pub(super) fn write<S: Serializer>(time: &DateTime<Utc>, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&writable(*time).to_rfc3339_opts(SecondsFormat::Micros, true))
 }
@@ -32,7 +34,8 @@ fn writable(time: DateTime<Utc>) -> DateTime<Utc> {
     bound.map_or(time, |bound| bound.and_utc())
 }
 
-/// The timestamp that a publisher gave. Text that is not a timestamp is kept, so that the event is refused with the code `event.timestamp` and not as unreadable JSON.
+/// The timestamp that a publisher gave. Text that is not a timestamp is kept, so that the event is
+/// refused with the code `event.timestamp` and not as unreadable JSON.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Given {
     Time(DateTime<Utc>),

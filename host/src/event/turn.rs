@@ -1,6 +1,7 @@
 //! When a task that compares many events with filters gives the thread back: [`Turn`].
 
-/// Most units of work (see [`super::EventFilter::work`]) before others on the thread have a turn: about 0.1 ms.
+/// Most units of work (see [`super::EventFilter::work`]) before others on the thread have a turn:
+/// about 0.1 ms.
 pub const TURN_WORK: usize = 16_384;
 
 /// Counts the work of one task since it last gave the thread back.

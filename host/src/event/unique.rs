@@ -1,5 +1,6 @@
-//! JSON objects in which a name stands once. RFC 8259, section 4, leaves it open what a repeated name means, and readers differ:
-//! one that dropped all but the last would act on something else than what a check before it has seen.
+//! JSON objects in which a name stands once. RFC 8259, section 4, leaves it open what a repeated
+//! name means, and readers differ: one that dropped all but the last would act on something else
+//! than what a check before it has seen.
 
 use serde::{
     Deserialize, Deserializer,

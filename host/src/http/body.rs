@@ -1,5 +1,6 @@
-//! Bodies of requests: JSON, within bounds of size and time, and all together within one budget of memory. What a client has not
-//! sent costs nothing, so a body that does not come holds no more than what came of it.
+//! Bodies of requests: JSON, within bounds of size and time, and all together within one budget of
+//! memory. What a client has not sent costs nothing, so a body that does not come holds no more
+//! than what came of it.
 
 use super::{App, message, problem::Problem};
 use crate::metrics::Metrics;
@@ -20,8 +21,8 @@ use std::{
 
 /// Largest body, in bytes.
 pub(super) const MAX_BODY_BYTES: usize = 1 << 20;
-/// Bodies up to so many bytes may use all of the budget, larger ones three quarters of it: a few large bodies that do not come
-/// to an end do not keep ordinary events out.
+/// Bodies up to so many bytes may use all of the budget, larger ones three quarters of it: a few
+/// large bodies that do not come to an end do not keep ordinary events out.
 const SMALL_BODY_BYTES: usize = 64 << 10;
 
 /// The memory that all bodies of requests under way may use.
@@ -89,7 +90,8 @@ impl Deref for RequestBody {
 /// The body of a JSON request.
 ///
 /// # Errors
-/// `body.content-type`, `body.content-encoding`, `body.too-large`, `body.timeout`, `body.unreadable`, `bodies.full`.
+/// `body.content-type`, `body.content-encoding`, `body.too-large`, `body.timeout`,
+/// `body.unreadable`, `bodies.full`.
 pub(super) async fn read(app: &App, request: Request<Body>) -> Result<RequestBody, Problem> {
     check_content_type(request.headers())?;
     check_content_encoding(request.headers())?;
@@ -100,7 +102,8 @@ pub(super) async fn read(app: &App, request: Request<Body>) -> Result<RequestBod
     }
 }
 
-/// Asked for also because a page of another origin cannot send it without the browser asking us first.
+/// Asked for also because a page of another origin cannot send it without the browser asking us
+/// first.
 fn check_content_type(headers: &HeaderMap) -> Result<(), Problem> {
     let kind = headers.get(header::CONTENT_TYPE).map(|value| value.to_str().unwrap_or("?"));
     let is_json =
@@ -113,7 +116,8 @@ fn check_content_type(headers: &HeaderMap) -> Result<(), Problem> {
     Err(problem.with_status(StatusCode::UNSUPPORTED_MEDIA_TYPE))
 }
 
-/// RFC 9110, sections 8.4, 12.5.3 and 15.5.16. `identity` is no coding and should not be there, but says what is true.
+/// RFC 9110, sections 8.4, 12.5.3 and 15.5.16. `identity` is no coding and should not be there, but
+/// says what is true.
 fn check_content_encoding(headers: &HeaderMap) -> Result<(), Problem> {
     let codings = message::list(headers, header::CONTENT_ENCODING).unwrap_or_else(|| vec!["bytes that are not ASCII"]);
     match codings.iter().find(|coding| !coding.eq_ignore_ascii_case("identity")) {

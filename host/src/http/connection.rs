@@ -1,5 +1,5 @@
-//! One connection: hyper serves it, the socket limits its times ([`super::patience`]), and it ends so that the client can read
-//! its last answer ([`super::linger`]).
+//! One connection: hyper serves it, the socket limits its times ([`super::patience`]), and it ends
+//! so that the client can read its last answer ([`super::linger`]).
 
 use super::{
     front::Front,
@@ -30,10 +30,12 @@ use std::{
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
-/// Most bytes of a body that nobody wanted which are read after the answer, so that the connection can be used again.
+/// Most bytes of a body that nobody wanted which are read after the answer, so that the connection
+/// can be used again.
 const MAX_DRAINED_BYTES: usize = 64 << 10;
 
-/// Serves `stream` until it ends, or, once `closing` is cancelled, until the request that is under way has its answer.
+/// Serves `stream` until it ends, or, once `closing` is cancelled, until the request that is under
+/// way has its answer.
 pub(super) async fn serve(
     stream: TcpStream,
     http: http1::Builder,
@@ -80,7 +82,8 @@ pub(super) async fn serve(
     drop(place);
 }
 
-/// The code that counts a request head which hyper refused by itself, with 400, 414 or 431 and no body.
+/// The code that counts a request head which hyper refused by itself, with 400, 414 or 431 and no
+/// body.
 fn malformed(error: &hyper::Error) -> &'static str {
     if error.is_parse_too_large() { "head.too-large" } else { "head.malformed" }
 }
@@ -96,7 +99,8 @@ fn problem(refusal: Refusal, limits: &TimeLimits) -> Problem {
     }
 }
 
-/// `problem` as a whole answer, after which the connection ends. It is counted by its code, as what [`Front`] answers is.
+/// `problem` as a whole answer, after which the connection ends. It is counted by its code, as what
+/// [`Front`] answers is.
 pub(super) fn raw(metrics: &Metrics, problem: &Problem) -> Vec<u8> {
     metrics.problems.inc(problem.code);
     let (status, body) = (problem.status(), serde_json::to_vec(problem).unwrap_or_default());
@@ -165,7 +169,8 @@ impl Drop for AnswerBody {
     }
 }
 
-/// The body of a request while a route has it. What the route leaves of it goes back to the connection.
+/// The body of a request while a route has it. What the route leaves of it goes back to the
+/// connection.
 struct LentBody {
     body: Option<Incoming>,
     rest: Arc<Mutex<Rest>>,
@@ -239,8 +244,8 @@ impl HttpBody for LentBody {
 }
 
 impl Lent {
-    /// Whether nothing of the body is left, or what is left had arrived and was read now. With `expects_continue` the client
-    /// has not sent it, and reading would ask for it.
+    /// Whether nothing of the body is left, or what is left had arrived and was read now. With
+    /// `expects_continue` the client has not sent it, and reading would ask for it.
     fn drained(self, expects_continue: bool) -> bool {
         let Some(rest) = self.0 else { return true };
         let rest = std::mem::take(&mut *rest.lock().unwrap_or_else(PoisonError::into_inner));

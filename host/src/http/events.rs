@@ -33,8 +33,8 @@ pub(super) async fn publish(State(app): State<Arc<App>>, request: Request<Body>)
     Ok(Json(Published { events: publishing.receipts().await? }))
 }
 
-/// The body of a request that publishes and has no query parameters. A refusal counts as one rejected event: how many there
-/// were to be is not known.
+/// The body of a request that publishes and has no query parameters. A refusal counts as one
+/// rejected event: how many there were to be is not known.
 ///
 /// # Errors
 /// `query.unknown`, and those of [`body::read`].

@@ -1,4 +1,5 @@
-//! What routes take out of the head of a request, refused as problem+json where it is not as it should be.
+//! What routes take out of the head of a request, refused as problem+json where it is not as it
+//! should be.
 
 use super::{problem::Problem, query::Query};
 use axum::{
@@ -6,8 +7,8 @@ use axum::{
     http::request::Parts,
 };
 
-/// For a route without query parameters: a request that has any is refused (`query.unknown`), so that nobody takes one that is
-/// not looked at for one that was followed.
+/// For a route without query parameters: a request that has any is refused (`query.unknown`), so
+/// that nobody takes one that is not looked at for one that was followed.
 pub(super) struct NoQuery;
 
 impl<S: Send + Sync> FromRequestParts<S> for NoQuery {

@@ -1,5 +1,5 @@
-//! What every request passes before it gets to a route: the rules of HTTP ([`message`]), whom the hub talks to ([`origin`]), and
-//! `OPTIONS`, which any route answers with its methods.
+//! What every request passes before it gets to a route: the rules of HTTP ([`message`]), whom the
+//! hub talks to ([`origin`]), and `OPTIONS`, which any route answers with its methods.
 
 use super::{
     HttpConfig, message, origin,

@@ -1,6 +1,7 @@
-//! How a connection ends whose client may still be sending (RFC 9112, section 9.6). A socket that is closed while bytes are
-//! unread resets the connection, and a reset takes from the client the answer that it has not read yet. So the sending side is
-//! closed first, and what still arrives is read and thrown away until the client closes too.
+//! How a connection ends whose client may still be sending (RFC 9112, section 9.6). A socket that
+//! is closed while bytes are unread resets the connection, and a reset takes from the client the
+//! answer that it has not read yet. So the sending side is closed first, and what still arrives is
+//! read and thrown away until the client closes too.
 
 use std::time::Duration;
 use tokio::{
@@ -9,7 +10,8 @@ use tokio::{
     time::timeout,
 };
 
-/// Most bytes that are thrown away: some of the largest bodies that a client may believe to be welcome.
+/// Most bytes that are thrown away: some of the largest bodies that a client may believe to be
+/// welcome.
 const MAX_BYTES: usize = 16 << 20;
 /// Longest time in all. Less than the drain timeout, since a hub that stops waits for this.
 const MAX_TIME: Duration = Duration::from_secs(5);
@@ -18,7 +20,8 @@ const MAX_SILENCE: Duration = Duration::from_secs(2);
 /// Enough for a few segments at a time.
 const BUFFER_BYTES: usize = 16 << 10;
 
-/// Writes `answer`, if there is one, and closes `stream` so that the client can read what was written.
+/// Writes `answer`, if there is one, and closes `stream` so that the client can read what was
+/// written.
 pub(super) async fn close(mut stream: TcpStream, answer: &[u8]) {
     let closing = async {
         stream.write_all(answer).await?;

@@ -1,5 +1,6 @@
-//! What HTTP demands of a request before its meaning is looked at, as far as hyper leaves it to the server: method, target, `Host`,
-//! fields that may be there once, transfer codings and expectations (RFC 9110 and RFC 9112).
+//! What HTTP demands of a request before its meaning is looked at, as far as hyper leaves it to the
+//! server: method, target, `Host`, fields that may be there once, transfer codings and expectations
+//! (RFC 9110 and RFC 9112).
 
 use super::problem::Problem;
 use axum::{
@@ -10,8 +11,8 @@ use std::net::Ipv6Addr;
 
 /// The methods that some route has.
 pub(super) const METHODS: [&str; 6] = ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"];
-/// Fields with one value, which the hub acts on (RFC 9110, section 5.3). Which of two would be meant is a guess. `Host` has a rule
-/// of its own.
+/// Fields with one value, which the hub acts on (RFC 9110, section 5.3). Which of two would be
+/// meant is a guess. `Host` has a rule of its own.
 const SINGLE: [HeaderName; 4] = [
     header::CONTENT_TYPE,
     header::ORIGIN,
@@ -31,8 +32,8 @@ pub(super) struct Host {
 /// Checks all of it, and says whom the request is for. None: a request of HTTP/1.0 need not say it.
 ///
 /// # Errors
-/// `method.unknown`, `target.form`, `host.missing`, `host.repeated`, `host.invalid`, `header.repeated`, `transfer-coding.*`,
-/// `expect.unknown`.
+/// `method.unknown`, `target.form`, `host.missing`, `host.repeated`, `host.invalid`,
+/// `header.repeated`, `transfer-coding.*`, `expect.unknown`.
 pub(super) fn check<B>(request: &Request<B>) -> Result<Option<Host>, Problem> {
     let headers = request.headers();
     check_method(request.method())?;
@@ -48,7 +49,8 @@ pub(super) fn check<B>(request: &Request<B>) -> Result<Option<Host>, Problem> {
     Ok(host)
 }
 
-/// RFC 9110, section 9.1: 501 for a method that no resource has, 405 for one that this resource does not have.
+/// RFC 9110, section 9.1: 501 for a method that no resource has, 405 for one that this resource
+/// does not have.
 fn check_method(method: &Method) -> Result<(), Problem> {
     if METHODS.contains(&method.as_str()) || *method == Method::PATCH {
         return Ok(());
@@ -70,7 +72,8 @@ fn check_target(method: &Method, uri: &Uri) -> Result<(), Problem> {
     if is_right { Ok(()) } else { Err(Problem::field("target.form", "request target", expected, found())) }
 }
 
-/// RFC 9112, sections 3.2.2 and 3.3: `Host` is there once and right, also beside an absolute target, which goes before it.
+/// RFC 9112, sections 3.2.2 and 3.3: `Host` is there once and right, also beside an absolute
+/// target, which goes before it.
 fn host(version: Version, uri: &Uri, headers: &HeaderMap) -> Result<Option<Host>, Problem> {
     let mut values = headers.get_all(header::HOST).iter();
     let host = match (values.next(), values.next()) {
@@ -82,7 +85,8 @@ fn host(version: Version, uri: &Uri, headers: &HeaderMap) -> Result<Option<Host>
     uri.authority().map_or(Ok(host), |authority| parse_host(authority.as_str()).map(Some))
 }
 
-/// `uri-host [ ":" port ]` of RFC 3986, section 3.2, but for a host of future kinds (`[v1.…]`) and an empty one.
+/// `uri-host [ ":" port ]` of RFC 3986, section 3.2, but for a host of future kinds (`[v1.…]`) and
+/// an empty one.
 fn parse_host(text: &str) -> Result<Host, Problem> {
     let end = if text.starts_with('[') { text.find(']').map(|at| at + 1) } else { text.find(':') };
     let (name, port) = text.split_at(end.unwrap_or(text.len()));
@@ -101,7 +105,8 @@ fn parse_host(text: &str) -> Result<Host, Problem> {
     Err(Problem::field("host.invalid", "host", "a name or an address, and a port if it likes", found))
 }
 
-/// The members of a field that is a list, in all its lines (RFC 9110, section 5.6.1); none if a value is not ASCII.
+/// The members of a field that is a list, in all its lines (RFC 9110, section 5.6.1); none if a
+/// value is not ASCII.
 pub(super) fn list(headers: &HeaderMap, name: HeaderName) -> Option<Vec<&str>> {
     let lines: Vec<&str> = headers.get_all(name).iter().map(|value| value.to_str().ok()).collect::<Option<_>>()?;
     Some(lines.iter().flat_map(|line| line.split(',')).map(str::trim).filter(|member| !member.is_empty()).collect())

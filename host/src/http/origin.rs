@@ -9,8 +9,8 @@ use axum::{
 };
 use std::net::IpAddr;
 
-/// How long a browser may remember what a route allows: Chromium takes up to two hours, Firefox a day. After a change of
-/// `allowed_origins` nobody wants to wait that long.
+/// How long a browser may remember what a route allows: Chromium takes up to two hours, Firefox a
+/// day. After a change of `allowed_origins` nobody wants to wait that long.
 const PREFLIGHT_MAX_AGE_S: &str = "600";
 
 /// An address is what it is; a name could be anybody's.
@@ -52,8 +52,8 @@ pub(super) fn check(
     Err(Problem::new(403, "origin.denied", detail))
 }
 
-/// The hub itself serves http. A page of https at the same host is another origin (RFC 6454, section 5), and whether a proxy
-/// before the hub serves it is not for the client to say.
+/// The hub itself serves http. A page of https at the same host is another origin (RFC 6454,
+/// section 5), and whether a proxy before the hub serves it is not for the client to say.
 fn is_own(origin: &str, host: &Host) -> bool {
     origin.strip_prefix("http://").is_some_and(|authority| authority.eq_ignore_ascii_case(&host.authority))
 }
@@ -71,8 +71,8 @@ pub(super) fn allow(mut response: Response, foreign: Option<HeaderValue>, config
     response
 }
 
-/// What a browser asks before it lets a page of another origin send JSON, or use other methods than GET and POST: the methods
-/// that the route has, and the fields that it reads.
+/// What a browser asks before it lets a page of another origin send JSON, or use other methods than
+/// GET and POST: the methods that the route has, and the fields that it reads.
 pub(super) fn allow_preflight(headers: &mut HeaderMap, path: &str) {
     let Some(methods) = headers.get(header::ALLOW).cloned() else { return };
     let has_body = methods.to_str().is_ok_and(|methods| methods.contains("POST") || methods.contains("PUT"));

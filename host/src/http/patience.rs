@@ -1,6 +1,7 @@
-//! A client's socket with time limits. It closes a connection on which no request begins, one whose request head does not
-//! arrive, and one whose client does not read. It notices a client that leaves while its request is being answered. It knows
-//! what the connection is doing from [`Progress`], and nothing of HTTP but where a request line ends.
+//! A client's socket with time limits. It closes a connection on which no request begins, one whose
+//! request head does not arrive, and one whose client does not read. It notices a client that
+//! leaves while its request is being answered. It knows what the connection is doing from
+//! [`Progress`], and nothing of HTTP but where a request line ends.
 
 use crate::metrics::{Counter, Metrics};
 use std::{
@@ -18,12 +19,15 @@ use tokio::{
     time::{Instant, Sleep, sleep_until},
 };
 
-/// Longest request line, in bytes. A longer one is answered with 414, or 501 if its method does not end (RFC 9112, section 3).
+/// Longest request line, in bytes. A longer one is answered with 414, or 501 if its method does not
+/// end (RFC 9112, section 3).
 pub(super) const MAX_REQUEST_LINE_BYTES: usize = 64 << 10;
-/// Most bytes of one read. hyper doubles its buffer, per connection, whenever a read fills it, and 16 KiB are not filled so.
+/// Most bytes of one read. hyper doubles its buffer, per connection, whenever a read fills it, and
+/// 16 KiB are not filled so.
 const MAX_READ_BYTES: usize = (16 << 10) - 1;
-/// A client that has closed its sending side gets its answer if it is there after this: longer than the default timeout of a
-/// request for a reply, and short enough that clients that have gone do not fill the connection limit.
+/// A client that has closed its sending side gets its answer if it is there after this: longer than
+/// the default timeout of a request for a reply, and short enough that clients that have gone do
+/// not fill the connection limit.
 const HALF_CLOSED_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What a connection is doing.
@@ -40,7 +44,8 @@ pub(super) enum Phase {
     Idle,
 }
 
-/// What a connection is doing, shared between its socket and what answers its requests. One task uses it.
+/// What a connection is doing, shared between its socket and what answers its requests. One task
+/// uses it.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
     phase: AtomicU8,
@@ -69,7 +74,8 @@ impl Progress {
 /// The time limits of a connection.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct TimeLimits {
-    /// From the first byte of a request head (of the first request: from the start of the connection) to its end.
+    /// From the first byte of a request head (of the first request: from the start of the
+    /// connection) to its end.
     pub(super) head: Duration,
     /// From the end of an answer to the first byte of the next request.
     pub(super) idle: Duration,
@@ -159,7 +165,8 @@ impl Patient {
         Poll::Ready(Err(io::Error::new(ErrorKind::TimedOut, "the client does not read")))
     }
 
-    /// Counts that a time limit ends the connection. Once: hyper may read or write again before it gives the socket up.
+    /// Counts that a time limit ends the connection. Once: hyper may read or write again before it
+    /// gives the socket up.
     fn cut(&mut self, counter: fn(&Metrics) -> &Counter) {
         if !std::mem::replace(&mut self.is_cut, true) {
             counter(&self.metrics).inc();
@@ -189,7 +196,8 @@ impl Patient {
         })
     }
 
-    /// Nothing can be read. An end of the connection looks like the client's end, so that it is no error.
+    /// Nothing can be read. An end of the connection looks like the client's end, so that it is no
+    /// error.
     fn silent(&mut self, context: &mut Context<'_>, phase: Phase, since: Instant) -> Poll<io::Result<()>> {
         let limit = match phase {
             Phase::Head => self.limits.head,
@@ -206,7 +214,8 @@ impl Patient {
         Poll::Ready(Err(io::Error::new(ErrorKind::TimedOut, "the request head did not arrive")))
     }
 
-    /// Whether the client still wants its answer. hyper does not read while it waits for an answer, so this looks.
+    /// Whether the client still wants its answer. hyper does not read while it waits for an answer,
+    /// so this looks.
     fn check_client(&mut self, context: &mut Context<'_>) -> io::Result<()> {
         let phase = self.look().0;
         if !matches!(phase, Phase::Answer | Phase::Stream) {
@@ -290,7 +299,8 @@ impl AsyncWrite for Patient {
     }
 }
 
-/// A timer that is set anew only where it would ring too late, since most requests arrive long before it rings.
+/// A timer that is set anew only where it would ring too late, since most requests arrive long
+/// before it rings.
 #[derive(Default)]
 struct Alarm(Option<Pin<Box<Sleep>>>);
 
@@ -311,7 +321,8 @@ impl Alarm {
     }
 }
 
-/// How much of a request line has arrived. hyper would answer one that does not end like header fields that are too large.
+/// How much of a request line has arrived. hyper would answer one that does not end like header
+/// fields that are too large.
 #[derive(Debug, Default)]
 struct RequestLine {
     bytes: usize,

@@ -157,8 +157,8 @@ impl Query {
     }
 }
 
-/// What `form_urlencoded` would pass over: it leaves a `%` that begins no escape, and puts U+FFFD in the place of bytes that are
-/// not UTF-8.
+/// What `form_urlencoded` would pass over: it leaves a `%` that begins no escape, and puts U+FFFD
+/// in the place of bytes that are not UTF-8.
 fn check_encoding(text: &str) -> Result<(), Problem> {
     let wrong = |found: String| {
         let expected =

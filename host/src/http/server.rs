@@ -1,4 +1,5 @@
-//! Takes connections. A loop of our own on hyper, because `axum::serve` has no time limits and no limit of connections.
+//! Takes connections. A loop of our own on hyper, because `axum::serve` has no time limits and no
+//! limit of connections.
 
 use super::{
     HttpConfig, connection,
@@ -17,14 +18,17 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-/// Largest request head, in bytes. More than the longest request line, so that this is refused for what it is.
+/// Largest request head, in bytes. More than the longest request line, so that this is refused for
+/// what it is.
 const MAX_HEAD_BYTES: usize = MAX_REQUEST_LINE_BYTES + (16 << 10);
-/// Connections that the kernel keeps until they are accepted. With the usual 128, a burst of thousands waits for repeated SYNs,
-/// a second or more each. The kernel takes less where `net.core.somaxconn` says so.
+/// Connections that the kernel keeps until they are accepted. With the usual 128, a burst of
+/// thousands waits for repeated SYNs, a second or more each. The kernel takes less where
+/// `net.core.somaxconn` says so.
 const BACKLOG: u32 = 4096;
 /// How long to wait after the system refused a connection (out of file descriptors), before trying again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// Most refused connections that are kept until their clients have read why. Those beyond are closed at once.
+/// Most refused connections that are kept until their clients have read why. Those beyond are
+/// closed at once.
 const MAX_REFUSED_OPEN: usize = 256;
 
 /// A connection's place among [`HttpConfig::max_connections`]; a request extension, so that an upgraded connection keeps it.
@@ -71,7 +75,8 @@ pub async fn serve(
         write: config.write_timeout_s.duration(),
     };
     let mut http = http1::Builder::new();
-    // The time limits of reading, and whether a client has gone, are the socket's business: see `patience`.
+    // The time limits of reading, and whether a client has gone, are the socket's business: see
+    // `patience`.
     http.header_read_timeout(None::<Duration>).half_close(true).max_buf_size(MAX_HEAD_BYTES);
     let front = Arc::new(Front::new(router, config, metrics.clone()));
     while let Some(accepted) = closing.run_until_cancelled(listener.accept()).await {

@@ -25,11 +25,13 @@ use serde_json::json;
 use std::{convert::Infallible, sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
 
-/// A stream that has nothing to say shows after this time that it is alive, and how far it has read.
+/// A stream that has nothing to say shows after this time that it is alive, and how far it has
+/// read.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
-/// The stream itself cannot refuse a position: an `EventSource` ends for good at any status other than 200 (WHATWG HTML,
-/// section 9.2.2), and its page never sees the body. So the client is told in the stream; see [`Opening`].
+/// The stream itself cannot refuse a position: an `EventSource` ends for good at any status other
+/// than 200 (WHATWG HTML, section 9.2.2), and its page never sees the body. So the client is told
+/// in the stream; see [`Opening`].
 pub(super) async fn follow(
     State(app): State<Arc<App>>,
     RawQuery(query): RawQuery,
@@ -51,7 +53,8 @@ pub(super) async fn follow(
     Ok(respond(&app, Events { cursor, epoch, refused: opening.refused, metrics }))
 }
 
-/// The query parameters in which clients that cannot set a header send the last id that they have seen.
+/// The query parameters in which clients that cannot set a header send the last id that they have
+/// seen.
 const LAST_EVENT_ID: [&str; 2] = ["lastEventId", "last_event_id"];
 
 /// Where a stream begins, and why not where the client asked.
@@ -63,11 +66,11 @@ struct Opening {
 }
 
 impl Opening {
-    /// The header `Last-Event-ID` is the newest that the client knows: its URL stays the same over all its connections. Then
-    /// comes the parameter of that name, then `from` and `epoch`.
+    /// The header `Last-Event-ID` is the newest that the client knows: its URL stays the same over
+    /// all its connections. Then comes the parameter of that name, then `from` and `epoch`.
     ///
-    /// A position that this log cannot place is refused, and the stream begins with the oldest event: of all that is there,
-    /// nobody knows what the client has had.
+    /// A position that this log cannot place is refused, and the stream begins with the oldest
+    /// event: of all that is there, nobody knows what the client has had.
     fn of(query: &Query, headers: &HeaderMap, log: &Log) -> Result<Self, Problem> {
         let header =
             headers.get("last-event-id").map(|id| id.to_str().unwrap_or("bytes that are not ASCII").to_owned());
@@ -171,8 +174,9 @@ impl<S: Source> Stream<S> {
         }
     }
 
-    /// A comment, and the position. By the standard an id alone would be enough, and widespread clients ignore it then: so it
-    /// is an event, of a type that nobody listens to, and with a line of data, which is empty.
+    /// A comment, and the position. By the standard an id alone would be enough, and widespread
+    /// clients ignore it then: so it is an event, of a type that nobody listens to, and with a line
+    /// of data, which is empty.
     fn comment(&self, text: &str) -> Bytes {
         Bytes::from(match self.source.position() {
             Some(id) => format!(": {text}\nevent: position\nid: {id}\ndata:\n\n"),
@@ -256,7 +260,8 @@ mod tests {
         }
     }
 
-    /// However long nothing matches, a client that reconnects does not begin again where it was then.
+    /// However long nothing matches, a client that reconnects does not begin again where it was
+    /// then.
     #[tokio::test]
     async fn a_stream_that_has_nothing_to_say_says_how_far_it_has_read() {
         let log = Log::in_memory(&LogConfig::default(), Arc::default());

@@ -91,8 +91,9 @@ impl IntoResponse for Refused {
     }
 }
 
-/// The client's key, if this is a handshake (RFC 6455, section 4.2.1). That there is a `Host`, and which, has been looked at
-/// before. Subprotocols and extensions may be asked for; the hub has none.
+/// The client's key, if this is a handshake (RFC 6455, section 4.2.1). That there is a `Host`, and
+/// which, has been looked at before. Subprotocols and extensions may be asked for; the hub has
+/// none.
 fn handshake(request: &Request<Body>) -> Result<&HeaderValue, Refused> {
     let problem =
         |field: &str, expected: &str, found: String| Problem::field("websocket.handshake", field, expected, found);

@@ -71,7 +71,8 @@ pub struct Retry {
     pub seq: u64,
     /// The attempt to come.
     pub attempt: u32,
-    /// What is left of the pause before it, now: never more than was asked for, wherever the wall clock has gone.
+    /// What is left of the pause before it, now: never more than was asked for, wherever the wall
+    /// clock has gone.
     pub pause: Duration,
     /// The event as JSON, where it is not to be read from the journal's events.
     pub event: Option<String>,

@@ -1,13 +1,16 @@
-//! The clock by which the journal counts the age of events. It follows the wall clock, but never goes back and never jumps: a wall
-//! clock that is wrong for a while neither stops retention nor removes young events.
+//! The clock by which the journal counts the age of events. It follows the wall clock, but never
+//! goes back and never jumps: a wall clock that is wrong for a while neither stops retention nor
+//! removes young events.
 
 use std::time::{Duration, Instant};
 
-/// The clock takes over a difference to the wall clock of up to this at once, in milliseconds: it is more than time daemons slew.
+/// The clock takes over a difference to the wall clock of up to this at once, in milliseconds: it
+/// is more than time daemons slew.
 const FOLLOWED_AT_ONCE_MS: i64 = 1_000;
 /// A step of the wall clock by more than this is logged and counted, in milliseconds.
 const JUMP_MS: i64 = 60_000;
-/// The time of the newest event is not believed if it is further ahead of the wall clock than this, in milliseconds.
+/// The time of the newest event is not believed if it is further ahead of the wall clock than this,
+/// in milliseconds.
 const MAX_AHEAD_MS: i64 = 86_400_000;
 /// Of the time between two runs at most this part of `max_age_s` is believed at once.
 const BELIEVED_PART: i64 = 8;
@@ -50,7 +53,8 @@ impl JournalClock {
         self.advance(wall_ms, i64::try_from(elapsed).unwrap_or(i64::MAX))
     }
 
-    /// Advances by the time that has really passed; while the wall clock is elsewhere, by up to twice or down to half of it.
+    /// Advances by the time that has really passed; while the wall clock is elsewhere, by up to
+    /// twice or down to half of it.
     fn advance(&mut self, wall_ms: i64, elapsed_ms: i64) -> Reading {
         let lag = wall_ms.saturating_sub(self.now_ms).saturating_sub(elapsed_ms);
         let correction = match lag {

@@ -1,4 +1,5 @@
-//! How many bytes the dead letters of each plugin hold, as a running sum, and the budgets that bound them.
+//! How many bytes the dead letters of each plugin hold, as a running sum, and the budgets that
+//! bound them.
 
 use super::{Change, DeadLetter, JournalConfig};
 use rusqlite::{Connection, params};
@@ -7,10 +8,12 @@ use std::{
     sync::Arc,
 };
 
-/// What a letter holds besides its event and message: the row's numbers, names and its share of the index. In bytes.
+/// What a letter holds besides its event and message: the row's numbers, names and its share of the
+/// index. In bytes.
 const ROW_BYTES: u64 = 256;
 
-/// The running sum. A transaction that fails, and one that takes letters out, leave it unknown: it is read anew when it is needed.
+/// The running sum. A transaction that fails, and one that takes letters out, leave it unknown: it
+/// is read anew when it is needed.
 #[derive(Debug, Default, Clone)]
 pub(super) struct LetterBytes {
     by_plugin: BTreeMap<Arc<str>, u64>,
@@ -61,8 +64,9 @@ impl LetterBytes {
         }
     }
 
-    /// Removes the oldest letters of these plugins that are too many or too large, then of whichever plugin holds most while all
-    /// together are too large. The newest letter of a plugin stays, however large it is.
+    /// Removes the oldest letters of these plugins that are too many or too large, then of
+    /// whichever plugin holds most while all together are too large. The newest letter of a plugin
+    /// stays, however large it is.
     pub(super) fn bound(
         &mut self,
         connection: &Connection,

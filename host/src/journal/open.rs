@@ -245,7 +245,8 @@ pub(super) fn prepare(path: &Path, sync: Sync) -> Result<Connection, OpenError> 
     Ok(connection)
 }
 
-/// Events in a row that are older than the dedup window, after which none is looked for that is not.
+/// Events in a row that are older than the dedup window, after which none is looked for that is
+/// not.
 const MAX_OLDER: usize = 1_024;
 
 fn recent(connection: &Connection, head: u64, (window, most): (Duration, usize)) -> rusqlite::Result<Vec<Recent>> {
@@ -258,7 +259,8 @@ fn recent(connection: &Connection, head: u64, (window, most): (Duration, usize))
     // Damage is found, and said, by whoever reads these events.
     while let Ok(Some(row)) = rows.next() {
         let (Ok(received), Ok(source), Ok(event_id)) = (row.get::<_, i64>(1), row.get(2), row.get(3)) else { continue };
-        // Counted from the newest event and not from now: the wall clock may have gone anywhere while no hub ran.
+        // Counted from the newest event and not from now: the wall clock may have gone anywhere
+        // while no hub ran.
         let age_ms = newest_ms.get_or_insert(received).saturating_sub(received).max(0);
         if age_ms > window_ms {
             older += 1;

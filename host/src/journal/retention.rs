@@ -85,8 +85,9 @@ fn finished(connection: &Connection) -> rusqlite::Result<u64> {
     Ok(done.map_or(u64::MAX, |done| done as u64))
 }
 
-/// The last event from `first` to `last` that is older than `cutoff`, with none before it that is younger; 0 if there is none. An event
-/// that was received after `now`, by a wall clock that was wrong, is as old as those after it: it does not keep them.
+/// The last event from `first` to `last` that is older than `cutoff`, with none before it that is
+/// younger; 0 if there is none. An event that was received after `now`, by a wall clock that was
+/// wrong, is as old as those after it: it does not keep them.
 fn last_older(connection: &Connection, first: u64, last: u64, (cutoff, now): (i64, i64)) -> rusqlite::Result<u64> {
     let sql = "SELECT seq, received_ms FROM events WHERE seq BETWEEN ?1 AND ?2 ORDER BY seq";
     let mut statement = connection.prepare_cached(sql)?;
@@ -103,8 +104,8 @@ fn last_older(connection: &Connection, first: u64, last: u64, (cutoff, now): (i6
     Ok(found)
 }
 
-/// The last event from `first` to `last` that has to go so that about `excess` bytes become free; 0 for none. Rather too few than too
-/// many: what is missing goes with the next step.
+/// The last event from `first` to `last` that has to go so that about `excess` bytes become free; 0
+/// for none. Rather too few than too many: what is missing goes with the next step.
 fn last_to_free(connection: &Connection, first: u64, last: u64, excess: u64) -> rusqlite::Result<u64> {
     if excess == 0 {
         return Ok(0);

@@ -80,7 +80,8 @@ const MIGRATIONS: &[&str] = &[
     "ALTER TABLE plugins ADD COLUMN limits TEXT",
     // Of each plugin so many are kept.
     "CREATE INDEX dead_letters_of ON dead_letters (plugin)",
-    // The pause that was asked for, in milliseconds: `due_ms` is by a wall clock that may go back. Null for retries of before.
+    // The pause that was asked for, in milliseconds: `due_ms` is by a wall clock that may go back.
+    // Null for retries of before.
     "ALTER TABLE retries ADD COLUMN pause_ms INTEGER",
 ];
 

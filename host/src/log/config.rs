@@ -13,8 +13,8 @@ pub struct LogConfig {
     pub buffer_size: NonZero<usize>,
     /// Most bytes of events that the tail holds (the newest batch always stays).
     pub buffer_bytes: usize,
-    /// Bytes that the views of all clients hold together, encoded frames included; above it each keeps its share, and
-    /// clients further behind read from the log.
+    /// Bytes that the views of all clients hold together, encoded frames included; above it each
+    /// keeps its share, and clients further behind read from the log.
     pub view_bytes: usize,
     /// Most events that wait for the sequencer; more are refused with `full`.
     pub ingress_events: NonZero<usize>,

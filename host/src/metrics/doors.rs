@@ -1,8 +1,9 @@
 //! What publishers handed in, door by door: the one place where events from outside are counted.
 //!
-//! The unit is an event. At each door, once nothing is under way, `sent = accepted + duplicate + rejected`: an event is sent when
-//! the hub has decided on it or put it in line, and each has one of the three ends. Of several handed in together all are accepted or
-//! duplicates, or all are rejected; a text of which it cannot be told how many events it was meant to hold counts as one.
+//! The unit is an event. At each door, once nothing is under way, `sent = accepted + duplicate +
+//! rejected`: an event is sent when the hub has decided on it or put it in line, and each has one
+//! of the three ends. Of several handed in together all are accepted or duplicates, or all are
+//! rejected; a text of which it cannot be told how many events it was meant to hold counts as one.
 
 use super::{Counter, Exposition};
 use serde::Serialize;
@@ -13,7 +14,8 @@ use std::{collections::BTreeMap, ops::Index};
 pub enum Door {
     /// `POST /v1/events` and `POST /v1/request`, so the command line's too.
     Http,
-    /// Messages of WebSocket clients: `publish`, `request`, and those that become an event `ws.message_received`.
+    /// Messages of WebSocket clients: `publish`, `request`, and those that become an event
+    /// `ws.message_received`.
     Websocket,
     /// Code in this process.
     Library,

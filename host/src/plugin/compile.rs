@@ -95,7 +95,8 @@ const COMPILING: Job =
     Job { sub_command: SUB_COMMAND, name: "the compiler", cpu: COMPILE_CPU, refused: LoadError::Compile };
 
 impl Job {
-    /// How long it took by the clock says more of the machine than of the input, which has a limit of CPU time for itself.
+    /// How long it took by the clock says more of the machine than of the input, which has a limit
+    /// of CPU time for itself.
     async fn run_within(&self, time: Duration, program: &Path, bytes: &[u8]) -> Result<Vec<u8>, LoadError> {
         let late = |_| Err(unable(io::Error::other(format!("it was not done after {} s", time.as_secs()))));
         timeout(time, run(self, program, bytes)).await.unwrap_or_else(late)
@@ -176,7 +177,8 @@ pub(super) fn unable(error: io::Error) -> LoadError {
     LoadError::Compiler(Arc::new(error))
 }
 
-/// What the sub-command does: a component from stdin, what comes of it to stdout. The exit code is for [`Job::explain`].
+/// What the sub-command does: a component from stdin, what comes of it to stdout. The exit code is
+/// for [`Job::explain`].
 ///
 /// # Errors
 /// If the bounds cannot be set, or a pipe fails.

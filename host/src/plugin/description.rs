@@ -21,7 +21,8 @@ const MAX_ENTRIES: usize = 256;
 const CONFIG_SCHEMA: &str = "config-schema";
 /// Most entries of the criteria of all subscriptions: each event is compared with each of them.
 const MAX_CRITERIA: usize = 2_048;
-/// Most bytes of the globs that it emits: those of two versions are compared with one another at an update.
+/// Most bytes of the globs that it emits: those of two versions are compared with one another at an
+/// update.
 const MAX_EMITS_BYTES: usize = 16 << 10;
 const MAX_VERSION_BYTES: usize = 64;
 const MAX_SUMMARY_BYTES: usize = 500;
@@ -52,7 +53,8 @@ pub struct Description {
 }
 
 impl Description {
-    /// The text of a handler's schema. That there is only one is looked at by [`Description::of_handler`].
+    /// The text of a handler's schema. That there is only one is looked at by
+    /// [`Description::of_handler`].
     pub(super) fn config_schema_of(hints: &[(String, String)]) -> Option<&str> {
         hints.iter().find(|(name, _)| name == CONFIG_SCHEMA).map(|(_, schema)| schema.as_str())
     }

@@ -148,8 +148,9 @@ fn set_aside_shadows(dir: &Path, before: &Named, picture: &mut Picture) {
     }
 }
 
-/// The file that a sidecar names as shadow; the outer `None` if it cannot be read or is empty. Where there is a
-/// mistake elsewhere in it, the name is still looked for: a candidate must not come to work as a plugin of its own.
+/// The file that a sidecar names as shadow; the outer `None` if it cannot be read or is empty.
+/// Where there is a mistake elsewhere in it, the name is still looked for: a candidate must not
+/// come to work as a plugin of its own.
 fn shadow_named_by(dir: &Path, name: &Name) -> Option<Option<Name>> {
     #[derive(Deserialize)]
     struct Sidecar {

@@ -32,7 +32,8 @@ const REFUSED: usize = 1_024;
 pub struct EngineConfig {
     /// Where files are compiled.
     pub compiler: Compiler,
-    /// The directory, of this process alone, where files are noted while they are being loaded; none: nowhere.
+    /// The directory, of this process alone, where files are noted while they are being loaded;
+    /// none: nowhere.
     pub markers: Option<PathBuf>,
     /// The directory where what was compiled is kept from run to run; none: nowhere.
     pub cache: Option<PathBuf>,

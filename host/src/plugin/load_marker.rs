@@ -1,8 +1,11 @@
-//! Markers on disk: which files are being loaded for the first time. One that is still there at the next start was set by a hub that
-//! ended meanwhile, and perhaps because of that file: after two such ends it is skipped until its bytes change, or an operator asks for
-//! it. A file that was loaded once is trusted from then on: a hub that is killed while it starts does not lose its plugins.
+//! Markers on disk: which files are being loaded for the first time. One that is still there at the
+//! next start was set by a hub that ended meanwhile, and perhaps because of that file: after two
+//! such ends it is skipped until its bytes change, or an operator asks for it. A file that was
+//! loaded once is trusted from then on: a hub that is killed while it starts does not lose its
+//! plugins.
 //!
-//! They are kept in the data directory, which one hub has at a time. A hub without one, in memory, has none.
+//! They are kept in the data directory, which one hub has at a time. A hub without one, in memory,
+//! has none.
 
 use super::{Engine, Hash, LoadError, Name, engine::blocking};
 use std::{
@@ -20,7 +23,8 @@ const ENDING: &str = "loading";
 const MAX_ATTEMPTS: u32 = 2;
 /// The ending once the file was loaded.
 const LOADED: &str = "loaded";
-/// Most files that are remembered as loaded. Beyond it all are forgotten, and each is marked at its next load.
+/// Most files that are remembered as loaded. Beyond it all are forgotten, and each is marked at its
+/// next load.
 const MAX_LOADED: usize = 4_096;
 
 /// The markers of a directory.
@@ -81,7 +85,8 @@ impl LoadMarker {
     /// Marks a file as being loaded, on disk.
     ///
     /// # Errors
-    /// [`LoadError::Crashed`] if a hub ended while it was loading these bytes; not if an operator `asked` for it.
+    /// [`LoadError::Crashed`] if a hub ended while it was loading these bytes; not if an operator
+    /// `asked` for it.
     pub(super) async fn set(engine: &Engine, plugin: &Name, hash: Hash, asked: bool) -> Result<Self, LoadError> {
         let Some(markers) = engine.markers().cloned() else { return Ok(Self { path: None }) };
         let plugin = plugin.clone();

@@ -199,8 +199,8 @@ pub struct ManifestError {
     pub problem: String,
 }
 
-/// Reads a part of a sidecar that may have mistakes elsewhere. `None`: the text is not TOML, lacks the part, or nests deeper than
-/// any sidecar may.
+/// Reads a part of a sidecar that may have mistakes elsewhere. `None`: the text is not TOML, lacks
+/// the part, or nests deeper than any sidecar may.
 pub(super) fn read_part<T: DeserializeOwned>(text: &str) -> Option<T> {
     if nesting::too_deep(text).is_some() {
         return None;
@@ -235,7 +235,8 @@ impl Manifest {
         Ok(manifest)
     }
 
-    /// Reads a plugin's sidecar. An empty one is most likely being written, and would allow all that a plugin asks for.
+    /// Reads a plugin's sidecar. An empty one is most likely being written, and would allow all
+    /// that a plugin asks for.
     ///
     /// # Errors
     /// As [`Manifest::parse`], and for an empty file.

@@ -50,8 +50,9 @@ pub struct PluginsConfig {
     /// Where files are compiled.
     #[serde(skip)]
     pub compiler: Compiler,
-    /// The directory where files are noted while they are being loaded, so that one that ends the hub is skipped at the next
-    /// start; none: nowhere. The hub sets it to `loading` in its data directory.
+    /// The directory where files are noted while they are being loaded, so that one that ends the
+    /// hub is skipped at the next start; none: nowhere. The hub sets it to `loading` in its data
+    /// directory.
     #[serde(skip)]
     pub markers: Option<PathBuf>,
     /// Most bytes that the memory of any plugin may have; a sidecar cannot ask for more.

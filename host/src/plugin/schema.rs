@@ -1,6 +1,7 @@
-//! JSON Schemas that plugins bring: of a filter's parameters, of a handler's settings. They come from the same stranger
-//! as the code, so what a schema may cost is bounded when it is compiled ([`compile`]: size, depth, known keywords only), and what a
-//! check of a value costs is counted while it runs ([`check`]). Knows nothing of where values come from.
+//! JSON Schemas that plugins bring: of a filter's parameters, of a handler's settings. They come
+//! from the same stranger as the code, so what a schema may cost is bounded when it is compiled
+//! ([`compile`]: size, depth, known keywords only), and what a check of a value costs is counted
+//! while it runs ([`check`]). Knows nothing of where values come from.
 
 mod check;
 mod compile;
@@ -158,7 +159,8 @@ pub struct SchemaError {
 }
 
 impl Schema {
-    /// Most steps of one check. A step takes some 20 ns at most, so that a check is over within about 20 ms on a machine of today.
+    /// Most steps of one check. A step takes some 20 ns at most, so that a check is over within
+    /// about 20 ms on a machine of today.
     pub const MAX_STEPS: u64 = 1 << 20;
 
     /// Compiles a schema.
@@ -174,7 +176,8 @@ impl Schema {
         Ok(Self { nodes: compile::compile(&source)? })
     }
 
-    /// Checks a value, in at most [`Schema::MAX_STEPS`] steps. That may take some 20 ms, so it belongs on no thread that serves others.
+    /// Checks a value, in at most [`Schema::MAX_STEPS`] steps. That may take some 20 ms, so it
+    /// belongs on no thread that serves others.
     ///
     /// # Errors
     /// Where it does not meet the schema, or that it would take more steps.

@@ -262,7 +262,8 @@ impl Client {
         if self.out.stuck.is_some_and(|since| now >= since + config.slow_timeout_s.duration()) {
             return Ok(Some(End::Slow));
         }
-        // Whatever was written to it meanwhile: the buffers of a dead connection take much, and of a slow one little by little.
+        // Whatever was written to it meanwhile: the buffers of a dead connection take much, and of
+        // a slow one little by little.
         if self.clock.pong_due.is_some_and(|due| now >= due) {
             return self.last_look().await;
         }
@@ -275,8 +276,8 @@ impl Client {
         Ok(None)
     }
 
-    /// Whether the pong has come and only has not been read yet: the hub was short of time, or did not read because too much of
-    /// what this client publishes waited for the log.
+    /// Whether the pong has come and only has not been read yet: the hub was short of time, or did
+    /// not read because too much of what this client publishes waited for the log.
     async fn last_look(&mut self) -> io::Result<Option<End>> {
         for _ in 0..LAST_READS {
             match self.receive().await? {

@@ -1,7 +1,8 @@
-//! What RFC 6455, section 5.2, asks of the header of each frame that a client sends, checked before its payload is there.
+//! What RFC 6455, section 5.2, asks of the header of each frame that a client sends, checked before
+//! its payload is there.
 //!
-//! `tungstenite` checks some of it, and only once the whole frame has come. Not checked here is what depends on the frames
-//! before: fragments, sizes and UTF-8 are `tungstenite`'s.
+//! `tungstenite` checks some of it, and only once the whole frame has come. Not checked here is
+//! what depends on the frames before: fragments, sizes and UTF-8 are `tungstenite`'s.
 
 /// Longest header of a masked frame: two bytes, eight of length, four of the mask.
 const MAX_HEADER: usize = 14;

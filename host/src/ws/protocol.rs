@@ -96,7 +96,8 @@ pub(super) fn read(text: &str) -> (Id, Result<FromClient, Unreadable>) {
     (id, read.map_err(|error| Unreadable { events: meant(&op, text), error }))
 }
 
-/// How many events a message was to hand in that cannot be read: at least one, if it is of a kind that hands in any.
+/// How many events a message was to hand in that cannot be read: at least one, if it is of a kind
+/// that hands in any.
 fn meant(op: &str, text: &str) -> usize {
     #[derive(Deserialize)]
     struct Meant<'a> {

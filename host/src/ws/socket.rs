@@ -1,6 +1,7 @@
-//! A WebSocket connection's socket. `tungstenite` works on two buffers in memory: it checks what came in (fragments, sizes,
-//! UTF-8; the headers of frames have been checked by [`super::header`]) and leaves its own frames (pongs, closes, our short messages) to go out. The frames of events
-//! go past it to the socket, as they are.
+//! A WebSocket connection's socket. `tungstenite` works on two buffers in memory: it checks what
+//! came in (fragments, sizes, UTF-8; the headers of frames have been checked by [`super::header`])
+//! and leaves its own frames (pongs, closes, our short messages) to go out. The frames of events go
+//! past it to the socket, as they are.
 
 use super::header::{HeaderError, Headers};
 use bytes::{Buf, Bytes, BytesMut};
@@ -22,7 +23,8 @@ pub struct Socket {
     context: WebSocketContext,
     memory: Memory,
     headers: Headers,
-    /// What is wrong with the frame after all those in `memory`. Nothing of what comes after it is read.
+    /// What is wrong with the frame after all those in `memory`. Nothing of what comes after it is
+    /// read.
     broken: Option<HeaderError>,
 }
 

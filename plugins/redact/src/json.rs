@@ -1,7 +1,9 @@
-//! JSON text rewritten token by token: numbers, white space, the order of members and every string without a secret stay as
-//! they were written. A number would not survive being read: `100.00` and 10^26 + 1 have no `f64` that writes the same.
+//! JSON text rewritten token by token: numbers, white space, the order of members and every string
+//! without a secret stay as they were written. A number would not survive being read: `100.00` and
+//! 10^26 + 1 have no `f64` that writes the same.
 //!
-//! Pure, one pass. The text has been checked by the host already, so it is JSON (RFC 8259); what a secret is, stands in `mask`.
+//! Pure, one pass. The text has been checked by the host already, so it is JSON (RFC 8259); what a
+//! secret is, stands in `mask`.
 
 use crate::mask::{Mask, REDACTED};
 use busway_plugin::serde_json;
@@ -31,7 +33,8 @@ impl<'a> Walk<'a> {
                 let token = self.string();
                 let shown = match read(token) {
                     Some(text) => rewritten(token, &text, self.mask.text(&text)),
-                    // Half of a surrogate pair: nobody can read it, so nobody can say that it is no secret.
+                    // Half of a surrogate pair: nobody can read it, so nobody can say that it is no
+                    // secret.
                     None => quoted(REDACTED).into(),
                 };
                 self.out.push_str(&shown);
@@ -41,7 +44,8 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// From the bracket that opens to the one that closes. The host lets nothing through that is nested deeper than 127.
+    /// From the bracket that opens to the one that closes. The host lets nothing through that is
+    /// nested deeper than 127.
     fn items(&mut self, close: char, item: fn(&mut Self, &mut Names)) {
         let mut names = Names::default();
         loop {
@@ -104,7 +108,8 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// The names of one object. Two of them may look the same once they are masked; neither entry may get lost.
+/// The names of one object. Two of them may look the same once they are masked; neither entry may
+/// get lost.
 #[derive(Default)]
 struct Names {
     taken: BTreeSet<String>,

@@ -1,8 +1,9 @@
 //! A handler that publishes log entries again with their secrets masked: `log.entry` becomes `log.entry.redacted`. Let those who
 //! may not see secrets subscribe to `*.redacted` only.
 //!
-//! It takes `log.entry`; for other types the operator overrides the subscription. What counts as a secret stands in `mask.rs`.
-//! Everything else of the data stays as it was published, numbers to the digit. It logs nothing, and its failures never quote the data.
+//! It takes `log.entry`; for other types the operator overrides the subscription. What counts as a
+//! secret stands in `mask.rs`. Everything else of the data stays as it was published, numbers to
+//! the digit. It logs nothing, and its failures never quote the data.
 
 mod json;
 mod mask;

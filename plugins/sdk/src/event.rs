@@ -61,8 +61,8 @@ impl Event {
         serde_json::from_str(&self.data).map_err(DataError)
     }
 
-    /// The data as any JSON value. Of a number that is neither whole nor short enough for an `f64` it keeps an approximation:
-    /// see [the crate's documentation](crate#numbers).
+    /// The data as any JSON value. Of a number that is neither whole nor short enough for an `f64`
+    /// it keeps an approximation: see [the crate's documentation](crate#numbers).
     pub fn json(&self) -> Result<Value, DataError> {
         self.data()
     }

@@ -69,14 +69,16 @@
 //!
 //! # Types of your own
 //!
-//! [`serde`] and [`serde_json`] are those that this crate was built with, so a plugin needs neither among its own dependencies. As above,
-//! a derive is told where serde is: `#[serde(crate = "busway_plugin::serde")]`. With a dependency on `serde` 1 of your own it is left out.
+//! [`serde`] and [`serde_json`] are those that this crate was built with, so a plugin needs neither
+//! among its own dependencies. As above, a derive is told where serde is: `#[serde(crate =
+//! "busway_plugin::serde")]`. With a dependency on `serde` 1 of your own it is left out.
 //!
 //! # Numbers
 //!
-//! JSON numbers have any number of digits. [`serde_json::Value`], and so [`Event::json`], keeps whole numbers from -2^63 to 2^64 - 1 and takes
-//! every other number for an `f64`: `100.00` comes out as `100.0`, 10^26 + 1 as `1e26`. What a plugin passes on without looking at it,
-//! it passes on as text: all of the data with [`Event::text`] and [`NewEvent::text`], a member as [`RawValue`]:
+//! JSON numbers have any number of digits. [`serde_json::Value`], and so [`Event::json`], keeps
+//! whole numbers from -2^63 to 2^64 - 1 and takes every other number for an `f64`: `100.00` comes
+//! out as `100.0`, 10^26 + 1 as `1e26`. What a plugin passes on without looking at it, it passes on
+//! as text: all of the data with [`Event::text`] and [`NewEvent::text`], a member as [`RawValue`]:
 //!
 //! ```
 //! use busway_plugin::serde::{Deserialize, Serialize};
@@ -97,8 +99,9 @@
 //! # Ok::<(), busway_plugin::DataError>(())
 //! ```
 //!
-//! The feature `arbitrary_precision` of serde_json is not on: it would change how every crate of the plugin reads and writes numbers, and
-//! types behind `#[serde(flatten)]` or an untagged enum would not read them any more.
+//! The feature `arbitrary_precision` of serde_json is not on: it would change how every crate of
+//! the plugin reads and writes numbers, and types behind `#[serde(flatten)]` or an untagged enum
+//! would not read them any more.
 //!
 //! # Build and test
 //!

@@ -1,10 +1,11 @@
 //! What was compiled before, on disk, so that a restart compiles nothing. The only place with `unsafe`: what the compiler has
 //! written is machine code, and loading it is believing it.
 //!
-//! A file is believed if all of it is as it was written (a checksum over everything, kept in its head) by this hub: the directory
-//! is the hub's user's own and nobody else may enter it, which is looked at whenever it is used, and files are opened without
-//! following links. It is written under another name and renamed, so it is whole or not there. Its name says of which bytes, and
-//! for which compiler with which settings, so another version of the hub finds nothing of this one's.
+//! A file is believed if all of it is as it was written (a checksum over everything, kept in its
+//! head) by this hub: the directory is the hub's user's own and nobody else may enter it, which is
+//! looked at whenever it is used, and files are opened without following links. It is written under
+//! another name and renamed, so it is whole or not there. Its name says of which bytes, and for
+//! which compiler with which settings, so another version of the hub finds nothing of this one's.
 
 use crate::plugin::{
     engine::Hash,
@@ -59,7 +60,8 @@ impl Cache {
         self.dir.join(format!("{}-{:016x}.{what}", hash.to_hex(), self.engine))
     }
 
-    /// What is known of a file; nothing, if what is there is not what was written, or others may write to the directory by now.
+    /// What is known of a file; nothing, if what is there is not what was written, or others may
+    /// write to the directory by now.
     pub(in crate::plugin) fn get(&self, hash: Hash) -> Option<Known> {
         if let Err(error) = make_own_dir(&self.dir) {
             tracing::warn!(dir = %self.dir.display(), %error, "the compile cache is not used");
@@ -160,7 +162,8 @@ impl Cache {
     }
 }
 
-/// The directory, made if it is not there; an error unless it is the hub's user's own, whatever it was before.
+/// The directory, made if it is not there; an error unless it is the hub's user's own, whatever it
+/// was before.
 fn make_own_dir(dir: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
     let found = fs::symlink_metadata(dir)?;

@@ -1,5 +1,6 @@
-//! Whether a plugin's schema can be compiled, tried in a process of its own first. [`Schema::compile`] is bounded by itself; this is for
-//! what nobody foresaw, in the library for regular expressions for example: a crash there is an error of the plugin's file.
+//! Whether a plugin's schema can be compiled, tried in a process of its own first.
+//! [`Schema::compile`] is bounded by itself; this is for what nobody foresaw, in the library for
+//! regular expressions for example: a crash there is an error of the plugin's file.
 
 use super::{Compiler, Job, REFUSED};
 use crate::plugin::{
@@ -20,7 +21,8 @@ const CHECKING: Job = Job {
 };
 
 impl Compiler {
-    /// Tries to compile a schema where it can do no harm. With [`Compiler::Here`] there is no such place.
+    /// Tries to compile a schema where it can do no harm. With [`Compiler::Here`] there is no such
+    /// place.
     pub(in crate::plugin) async fn try_schema(&self, text: &str) -> Result<(), LoadError> {
         match self {
             Self::Here => Ok(()),

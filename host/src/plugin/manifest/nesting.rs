@@ -1,11 +1,12 @@
-//! How deep the values of a TOML text nest, found without building any of them. The parser bounds brackets and dotted keys each by
-//! itself; together they make thousands of levels, and whatever walks such a value overflows its stack.
+//! How deep the values of a TOML text nest, found without building any of them. The parser bounds
+//! brackets and dotted keys each by itself; together they make thousands of levels, and whatever
+//! walks such a value overflows its stack.
 
 /// Deepest nesting: brackets that are open, and dots of the keys before them.
 pub(super) const MAX_NESTING: usize = 100;
 
-/// The line, from 1, on which values nest deeper than [`MAX_NESTING`]. Dots in numbers count like those in keys: no text that is meant
-/// well comes near.
+/// The line, from 1, on which values nest deeper than [`MAX_NESTING`]. Dots in numbers count like
+/// those in keys: no text that is meant well comes near.
 pub(super) fn too_deep(text: &str) -> Option<usize> {
     let (mut line, mut rest) = (1, text);
     // Of each bracket that is open, the dots since its last comma.
@@ -43,7 +44,8 @@ pub(super) fn too_deep(text: &str) -> Option<usize> {
     None
 }
 
-/// Bytes of the string at the beginning of `text`. One that does not end goes on to the end of its line, or of the text.
+/// Bytes of the string at the beginning of `text`. One that does not end goes on to the end of its
+/// line, or of the text.
 fn string(text: &str, quote: u8) -> usize {
     let bytes = text.as_bytes();
     let is_long = bytes.len() >= 3 && bytes[1] == quote && bytes[2] == quote;

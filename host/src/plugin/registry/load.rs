@@ -19,8 +19,8 @@ async fn within(load: impl Future<Output = Result<Arc<Version>, LoadError>>) -> 
 /// What to load.
 pub(super) struct Order {
     pub(super) generation: u64,
-    /// There was a sidecar when the directory was looked at, or the version that is active was loaded under one: without it,
-    /// nothing is loaded.
+    /// There was a sidecar when the directory was looked at, or the version that is active was
+    /// loaded under one: without it, nothing is loaded.
     pub(super) sidecar: bool,
     /// An operator asked for it: nothing that was said of the file before counts.
     pub(super) asked: bool,

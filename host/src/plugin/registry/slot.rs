@@ -256,8 +256,8 @@ impl Slot {
         }
     }
 
-    /// Brings the file before back, under the sidecar of today, which it takes or not. By itself, where that cannot be, it is put in
-    /// quarantine instead.
+    /// Brings the file before back, under the sidecar of today, which it takes or not. By itself,
+    /// where that cannot be, it is put in quarantine instead.
     pub(super) fn roll_back(
         &mut self,
         automatic: bool,

@@ -1,6 +1,7 @@
-//! A value against the rules of a schema. Every rule that is looked at, every value, and every byte of text that is read is a step,
-//! and a check ends once it has taken as many as it may: whatever schema and value are, it is over within a bounded time. The limit
-//! is on steps, not on the clock, so the same value has the same answer on a machine that is busy.
+//! A value against the rules of a schema. Every rule that is looked at, every value, and every byte
+//! of text that is read is a step, and a check ends once it has taken as many as it may: whatever
+//! schema and value are, it is over within a bounded time. The limit is on steps, not on the clock,
+//! so the same value has the same answer on a machine that is busy.
 
 use super::{Node, NodeId, Rule, Test, number, shown};
 use serde_json::{Map, Value};
@@ -43,7 +44,8 @@ type Verdict<'a> = Result<(), Refusal<'a>>;
 pub(super) struct Check<'a> {
     nodes: &'a [Node],
     left: u64,
-    /// Within how many rules that only ask whether a value meets a schema: where and why not is of no interest there.
+    /// Within how many rules that only ask whether a value meets a schema: where and why not is of
+    /// no interest there.
     asking: usize,
 }
 
@@ -300,7 +302,8 @@ impl<'a> Check<'a> {
         Refusal::Mismatch(Box::new(Mismatch { path: Vec::new(), rule, found }))
     }
 
-    /// No two are equal. Those with the same hash are compared, and that is counted: who finds many that collide gains nothing.
+    /// No two are equal. Those with the same hash are compared, and that is counted: who finds many
+    /// that collide gains nothing.
     fn unique(&mut self, items: &[Value]) -> Result<bool, Refusal<'a>> {
         let mut hashes = Vec::with_capacity(items.len());
         for (index, item) in items.iter().enumerate() {

@@ -1,6 +1,7 @@
-//! From a schema's text to the rules that values are checked by. Bounds are looked at while this goes along: the text, how deep
-//! schemas stand within schemas, and how many there are with every `$ref` written out. Only keywords that are known are taken;
-//! annotations pass, and keywords whose cost nothing bounds are refused by name.
+//! From a schema's text to the rules that values are checked by. Bounds are looked at while this
+//! goes along: the text, how deep schemas stand within schemas, and how many there are with every
+//! `$ref` written out. Only keywords that are known are taken; annotations pass, and keywords whose
+//! cost nothing bounds are refused by name.
 
 mod operand;
 
@@ -63,7 +64,8 @@ const REFUSED: &[(&str, &str)] = &[
 ];
 const REFERENCES: &str = "refer with `$ref` and a pointer into the schema, `#/$defs/…`";
 
-/// The vocabularies that are understood, without `#` at the end, and whether members beside a `$ref` are ignored in it.
+/// The vocabularies that are understood, without `#` at the end, and whether members beside a
+/// `$ref` are ignored in it.
 const DIALECTS: &[(&str, bool)] = &[
     ("https://json-schema.org/draft/2020-12/schema", false),
     ("https://json-schema.org/draft/2019-09/schema", false),
@@ -103,7 +105,8 @@ struct Compiler<'a> {
     root: &'a Value,
     ref_stands_alone: bool,
     nodes: Vec<Node>,
-    /// By the address of the value; none while it is being compiled: coming back to it means going in a circle.
+    /// By the address of the value; none while it is being compiled: coming back to it means going
+    /// in a circle.
     known: HashMap<*const Value, Option<NodeId>>,
     patterns: HashMap<&'a str, Arc<Pattern>>,
     /// Where in the schema, as the members of a JSON Pointer.

@@ -1,5 +1,5 @@
-//! JSON numbers, compared and divided exactly: an integer is never rounded to a float, and a float counts as the decimal number that
-//! it is written as.
+//! JSON numbers, compared and divided exactly: an integer is never rounded to a float, and a float
+//! counts as the decimal number that it is written as.
 
 use serde_json::Number;
 use std::cmp::Ordering;
@@ -23,14 +23,16 @@ pub(super) fn is_integer(number: &Number) -> bool {
     integer(number).is_some() || float(number).fract() == 0.0
 }
 
-/// Whether `value` is a whole number of times `divisor`, which is positive: 4.35 is a multiple of 0.01.
+/// Whether `value` is a whole number of times `divisor`, which is positive: 4.35 is a multiple of
+/// 0.01.
 pub(super) fn is_multiple(value: &Number, divisor: &Number) -> bool {
     let ((value, power), (divisor, other)) = (decimal(value), decimal(divisor));
     if value == 0 || divisor == 0 {
         return value == 0;
     }
     if power < other {
-        // A digit of the value is smaller than the divisor's last one: `value` has no zeros at its end, and is below 10^20.
+        // A digit of the value is smaller than the divisor's last one: `value` has no zeros at its
+        // end, and is below 10^20.
         let shift = other.abs_diff(power);
         return shift <= 19 && value.is_multiple_of(divisor * 10u128.pow(shift));
     }
@@ -64,7 +66,8 @@ fn order(integer: i128, float: f64) -> Ordering {
     integer.cmp(&(whole as i128)).then_with(|| 0.0_f64.total_cmp(&(float - whole + 0.0)))
 }
 
-/// The number without its sign, as digits and a power of ten: no zero stands at the end of the digits.
+/// The number without its sign, as digits and a power of ten: no zero stands at the end of the
+/// digits.
 fn decimal(number: &Number) -> (u128, i32) {
     let text = number.to_string();
     let (digits, exponent) = text.split_once(['e', 'E']).unwrap_or((&text, "0"));

@@ -1,5 +1,6 @@
-//! Regular expressions of a schema. Each has a bound on its compiled size, and is matched in time linear in the text: at most the
-//! bytes of the text times the states of the automaton. There is no backtracking, so look-around and back-references are refused.
+//! Regular expressions of a schema. Each has a bound on its compiled size, and is matched in time
+//! linear in the text: at most the bytes of the text times the states of the automaton. There is no
+//! backtracking, so look-around and back-references are refused.
 
 use regex_automata::{
     meta::{self, Regex},
@@ -13,7 +14,8 @@ const MAX_PATTERN_BYTES: usize = 1_024;
 const MAX_COMPILED_BYTES: usize = 64 << 10;
 /// Deepest nesting of groups and repetitions.
 const MAX_NESTING: u32 = 32;
-/// Where every state has to be looked at for every byte, so many states take about as long as one step.
+/// Where every state has to be looked at for every byte, so many states take about as long as one
+/// step.
 const STATES_PER_STEP: usize = 4;
 
 /// A compiled regular expression.

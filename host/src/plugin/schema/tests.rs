@@ -1,5 +1,5 @@
-//! What schemas mean is held against the crate `jsonschema`, which is an oracle here and no part of the hub; what they may cost is held
-//! against bounds that are known beforehand.
+//! What schemas mean is held against the crate `jsonschema`, which is an oracle here and no part of
+//! the hub; what they may cost is held against bounds that are known beforehand.
 
 use super::{Schema, compile::MAX_DEPTH};
 use proptest::prelude::*;
@@ -258,7 +258,8 @@ proptest! {
         let (verdict, taken) = ours.check_within(&value, Schema::MAX_STEPS);
         let oracle = jsonschema::options().with_pattern_options(jsonschema::PatternOptions::regex()).build(&schema).unwrap();
         prop_assert_eq!(verdict.is_ok(), oracle.is_valid(&value), "{} {}: {:?}", schema, value, verdict);
-        // Each schema, references written out, is asked about each value once: there is no exponent.
+        // Each schema, references written out, is asked about each value once: there is no
+        // exponent.
         let schemas = ours.nodes[ours.nodes.len() - 1].measure.schemas as u64;
         let most = schemas * weight(&value) * 64;
         prop_assert!(taken <= most, "{} steps of at most {}: {} {}", taken, most, schema, value);

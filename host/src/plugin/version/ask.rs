@@ -85,7 +85,8 @@ impl Version {
             Some(params) => Params::checked(params, &schema),
             None => Params::none_checked(&schema),
         };
-        // Parameters are a client's and the schema a stranger's: whoever works for others does not wait for the two.
+        // Parameters are a client's and the schema a stranger's: whoever works for others does not
+        // wait for the two.
         let checking = self.instances.context().engine.slow().handle().spawn_blocking(checking);
         checking.await.unwrap_or_else(|error| Err(SchemaError::failed(&error)))
     }

@@ -27,7 +27,8 @@ impl Version {
         self.under_accepted(manifest, generation)
     }
 
-    /// Whether the settings of a sidecar meet the plugin's schema. That is looked at on other threads, so it is a step of its own.
+    /// Whether the settings of a sidecar meet the plugin's schema. That is looked at on other
+    /// threads, so it is a step of its own.
     ///
     /// # Errors
     /// If they do not.
@@ -38,7 +39,8 @@ impl Version {
         check_config(&self.instances.context().engine, &self.description, manifest).await
     }
 
-    /// As [`Version::under`], for a sidecar that [`Version::accept`] took, or one with the settings of this version.
+    /// As [`Version::under`], for a sidecar that [`Version::accept`] took, or one with the settings
+    /// of this version.
     ///
     /// # Errors
     /// If the sidecar asks for more than the hub allows.
@@ -148,7 +150,8 @@ pub(super) fn apply(
     Ok((Context { grants, config, limits, ..context.clone() }, keep, isolation))
 }
 
-/// Whether the settings of the sidecar meet the plugin's schema. On slow threads: it may take some milliseconds.
+/// Whether the settings of the sidecar meet the plugin's schema. On slow threads: it may take some
+/// milliseconds.
 pub(super) async fn check_config(
     engine: &Engine,
     description: &Description,

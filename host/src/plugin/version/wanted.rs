@@ -18,7 +18,8 @@ impl Version {
         self.subscriptions().iter().any(|filter| filter.matches(event)) && !self.is_its_fault(event)
     }
 
-    /// Most units of work that [`Version::wants`] takes for the event: see [`crate::event::EventFilter::work`].
+    /// Most units of work that [`Version::wants`] takes for the event: see
+    /// [`crate::event::EventFilter::work`].
     pub fn work(&self, event: &Event) -> usize {
         self.subscriptions().iter().map(|filter| filter.work(event)).sum()
     }

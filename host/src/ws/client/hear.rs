@@ -1,4 +1,5 @@
-//! What comes of each message of a client. The answers go out in the order of what they answer, but for replies to requests.
+//! What comes of each message of a client. The answers go out in the order of what they answer, but
+//! for replies to requests.
 
 use super::Client;
 use crate::{
@@ -56,7 +57,8 @@ impl Client {
         match self.context.questions.resolve(Wanted { filter, plugin, params }).await {
             Err(error) => ToClient::refused(id, error.code(), &error),
             Ok(question) => {
-                // Where the old question stands: what lies between would otherwise be asked by nobody.
+                // Where the old question stands: what lies between would otherwise be asked by
+                // nobody.
                 let from = from.unwrap_or_else(|| self.position());
                 let cursor = self.context.views.follow(question, Some(from));
                 let next = cursor.position();
@@ -66,7 +68,8 @@ impl Client {
         }
     }
 
-    /// Publishes the request, in its turn, and begins to wait for its reply; the answer is a refusal.
+    /// Publishes the request, in its turn, and begins to wait for its reply; the answer is a
+    /// refusal.
     async fn request(&mut self, id: Id, ask: Ask) -> Option<ToClient> {
         if self.requests.len() >= MAX_REQUESTS {
             self.context.bus.count_rejected(Door::Websocket, 1, Reason::Full);
@@ -89,7 +92,8 @@ impl Client {
     }
 }
 
-/// What the client is told once its events are in the log; of what was `asked` to be published, also that it is.
+/// What the client is told once its events are in the log; of what was `asked` to be published,
+/// also that it is.
 async fn acknowledge(id: Id, publishing: Publishing, asked: bool) -> Option<ToClient> {
     match publishing.receipts().await {
         Ok(events) => asked.then_some(ToClient::Published { id, events }),

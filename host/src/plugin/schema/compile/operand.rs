@@ -1,4 +1,5 @@
-//! The plain values that stand under keywords: numbers, counts, names. What is something else is refused with its place.
+//! The plain values that stand under keywords: numbers, counts, names. What is something else is
+//! refused with its place.
 
 use super::Compiler;
 use crate::plugin::schema::{Kinds, number};
