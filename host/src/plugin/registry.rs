@@ -50,9 +50,8 @@ pub struct PluginsConfig {
     /// Where files are compiled.
     #[serde(skip)]
     pub compiler: Compiler,
-    /// The directory where files are noted while they are being loaded, so that one that ends the
-    /// hub is skipped at the next start; none: nowhere. The hub sets it to `loading` in its data
-    /// directory.
+    /// The directory where files are noted while they are loaded for the first time, so that one that
+    /// ends the hub twice is skipped at the next start. `None`, the default: files are not noted.
     #[serde(skip)]
     pub markers: Option<PathBuf>,
     /// Most bytes that the memory of any plugin may have; a sidecar cannot ask for more.
