@@ -325,3 +325,20 @@ async fn what_comes_while_the_filter_before_a_handler_is_out_of_service_waits_fo
     assert_eq!(hub.post("/v1/plugins/urgent-only/enable", &json!({})).await.0, 200);
     hub.events_of("probed.count", 2).await;
 }
+
+#[tokio::test]
+async fn gaps_that_adjoin_are_one_gap_of_a_page() {
+    let hub = durable().await;
+    for index in 1..=20 {
+        hub.publish("n", json!(index)).await;
+    }
+    let dir = hub.end().await;
+    let file = rusqlite::Connection::open(dir.path().join("data/busway.db")).unwrap();
+    // Retention has taken five, and two after those are damaged.
+    file.execute_batch("UPDATE meta SET value = 6 WHERE key = 'oldest'; DELETE FROM events WHERE seq <= 7").unwrap();
+    file.execute("INSERT OR IGNORE INTO meta (key, value) VALUES ('oldest', 6)", []).unwrap();
+    drop(file);
+    let hub = TestHub::durable(dir, |_| ()).await;
+    let (_, page) = hub.get("/v1/events?from=1").await;
+    assert_eq!((&page["missed"], page["events"].as_array().unwrap().len()), (&json!({"from": 1, "to": 7}), 13));
+}

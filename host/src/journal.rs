@@ -6,14 +6,18 @@
 //! <https://sqlite.org/wal.html>). Knows what an event is and nothing of who publishes or handles it. Start reading at
 //! [`open()`], then `journal/write.rs`.
 
+mod backup;
 mod change;
 mod checkpoint;
 mod clock;
+mod continuity;
 mod damage;
 mod dead_letter;
+mod files;
 mod import;
 mod inspect;
 mod letter_bytes;
+mod lineage;
 mod lock;
 mod mark;
 mod open;
@@ -25,10 +29,12 @@ mod schema;
 mod wal;
 mod write;
 
+pub use backup::{BackedUp, BackupError, backup};
 pub use change::{Change, DeadLetter, Retry, Standing};
 pub use dead_letter::{Letter, Letters, Owner, Select};
 pub use import::{ImportError, Importer};
-pub use inspect::{Damage, Handler, Info, Inspector, Kv, Part, Walk};
+pub use inspect::{Damage, Discontinuity, Handler, Info, Inspector, Kv, Part, Walk};
+pub use lineage::{Epoch, Lineage};
 pub use open::{KvEntry, Memory, OpenError, Opened, Recent, open};
 pub use read::{Consumer, Found, Retries, Span};
 pub use schema::FILE;
@@ -145,6 +151,8 @@ struct Shared {
     oldest: AtomicU64,
     /// Why it cannot be written; none while it can.
     trouble: watch::Sender<Option<WriteError>>,
+    files: files::OpenFiles,
+    continuity: continuity::Continuity,
     metrics: Arc<Metrics>,
 }
 

@@ -18,6 +18,7 @@ mod descendants;
 pub mod frames;
 mod keeper;
 mod message;
+mod resume;
 mod sequencer;
 pub mod tail;
 pub mod view;
@@ -25,10 +26,11 @@ pub mod view;
 pub use config::LogConfig;
 pub use cursor::{Chunk, Cursor, Gap, Step};
 pub use message::{Applied, Apply, Seqs, Submitted, Undo};
+pub use resume::ResumeError;
 
 use crate::{
     event::Event,
-    journal::{Change, Journal, Opened, WriteError},
+    journal::{Change, Journal, Lineage, Opened, WriteError},
     metrics::{Door, Metrics},
 };
 use anyhow::Context;
@@ -65,7 +67,7 @@ pub struct Log {
 
 #[derive(Debug)]
 struct Shared {
-    epoch: Uuid,
+    lineage: Lineage,
     tail: Tail,
     view_bytes: usize,
     journal: Option<Journal>,
@@ -140,9 +142,9 @@ impl Log {
         let (ingress, appends) = mpsc::channel(ingress_events.min(Semaphore::MAX_PERMITS));
         let (commits, commit_queue) = mpsc::channel(config.commit_slots.max(1));
         let mut dedup = Dedup::new(config.dedup_window(), config.dedup_events);
-        let (mut epoch, mut seq, mut journal, mut writer) = (Uuid::now_v7(), 0, None, None);
+        let (mut lineage, mut seq, mut journal, mut writer) = (Lineage::new(1), 0, None, None);
         if let Some(opened) = opened {
-            (epoch, seq) = (opened.epoch, opened.head);
+            (lineage, seq) = (opened.lineage, opened.head);
             (journal, writer) = (Some(opened.journal), Some(opened.writer));
             let now = Instant::now();
             for event in opened.recent {
@@ -151,7 +153,7 @@ impl Log {
             }
         }
         let shared = Arc::new(Shared {
-            epoch,
+            lineage,
             tail: Tail::new(config.buffer_size.get(), config.buffer_bytes, seq),
             view_bytes: config.view_bytes,
             journal,
@@ -170,7 +172,12 @@ impl Log {
 
     /// Names this run of numbering: a seq means something only together with it.
     pub fn epoch(&self) -> Uuid {
-        self.shared.epoch
+        self.shared.lineage.current()
+    }
+
+    /// The epochs before this one, and it: see [`Log::resume`].
+    pub fn lineage(&self) -> &Lineage {
+        &self.shared.lineage
     }
 
     /// Bytes that its views may hold together.

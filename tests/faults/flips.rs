@@ -1,7 +1,7 @@
 //! Bits that turned in the file of a journal that was closed: what is served is what was written, under its own seq, and what
 //! is not served is said.
 
-use super::{kept::Kept, random::Random};
+use super::{kept::Kept, program::as_if_never_copied, random::Random};
 use crate::hub::within;
 use busway::{
     event::NewEvent,
@@ -17,6 +17,7 @@ const PAGE: usize = 8_192;
 /// A closed journal: its file, its epoch, and every event as JSON.
 struct Written {
     file: Vec<u8>,
+    continuity: Vec<u8>,
     epoch: String,
     events: Vec<String>,
 }
@@ -47,7 +48,8 @@ async fn written() -> Written {
         (epoch, events)
     };
     let (epoch, events) = within(tokio::task::spawn_blocking(write)).await.unwrap();
-    Written { file: fs::read(dir.path().join(journal::FILE)).unwrap(), epoch, events }
+    let read = |name| fs::read(dir.path().join(name)).unwrap();
+    Written { file: read(journal::FILE), continuity: read("continuity"), epoch, events }
 }
 
 /// What became of damaged files.
@@ -66,6 +68,8 @@ impl Found {
     async fn add(&mut self, written: &Written, file: &[u8], what: &str) {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join(journal::FILE), file).unwrap();
+        fs::write(dir.path().join("continuity"), &written.continuity).unwrap();
+        as_if_never_copied(dir.path());
         let kept = match Kept::in_dir(dir.path()).await {
             Ok(kept) => kept,
             Err(error) => {

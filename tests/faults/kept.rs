@@ -25,7 +25,7 @@ impl Kept {
         let dedup = (Duration::from_secs(120), 1_000);
         let open = tokio::task::spawn_blocking(move || journal::open(&config, dedup, Arc::new(Metrics::default())));
         let (opened, _) = within(open).await.unwrap().map_err(|error| error.to_string())?;
-        let Opened { journal, mut writer, epoch, head, recent } = opened;
+        let Opened { journal, mut writer, epoch, head, recent, .. } = opened;
         assert!(recent.iter().all(|recent| recent.seq <= head));
         let oldest = journal.oldest();
         assert!(1 <= oldest && oldest <= head + 1, "{oldest} {head}");

@@ -4,9 +4,11 @@ use super::trace::Trace;
 use crate::hub::within;
 use serde_json::{Value, json};
 use std::{
-    fs,
+    fs::{self, Metadata},
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     process::Stdio,
+    time::UNIX_EPOCH,
 };
 use tempfile::TempDir;
 use tokio::{
@@ -18,6 +20,7 @@ use tokio::{
 pub struct Place {
     _dir: TempDir,
     root: PathBuf,
+    data: String,
     config: String,
 }
 
@@ -33,11 +36,18 @@ impl Place {
         fs::write(root.join("boot"), "the-boot-of-the-test\n").unwrap();
         // The disk is told to fail, and writes its trace, beside the data directory.
         let config = format!("[journal]\n{journal}\n[confine]\nlandlock = \"off\"\n");
-        Self { _dir: dir, root, config }
+        Self { _dir: dir, root, data: "data".into(), config }
     }
 
     pub fn data(&self) -> PathBuf {
-        self.root.join("data")
+        self.root.join(&self.data)
+    }
+
+    /// Moves the data directory to another path, at which the next program looks for it.
+    pub fn move_data(&mut self) {
+        let to = format!("{}-moved", self.data);
+        fs::rename(self.data(), self.root.join(&to)).unwrap();
+        self.data = to;
     }
 
     pub fn plugins(&self) -> PathBuf {
@@ -195,10 +205,37 @@ impl Program {
     }
 }
 
-/// Copies the files of a directory, but not what is below it: compiled plugins are made again.
+/// Copies the files of a directory, but not what is below it: compiled plugins are made again. The copy counts as the original:
+/// see [`as_if_never_copied`].
 pub fn copy(from: &Path, to: &Path) {
+    copy_files(from, to);
+    as_if_never_copied(to);
+}
+
+/// As `cp` does: over files of the same name in place.
+pub fn copy_files(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap().map(Result::unwrap).filter(|entry| entry.path().is_file()) {
         fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
     }
+}
+
+/// Makes the record of continuity fit the files that are there now, as if the disk itself held them: what a test rebuilds stands
+/// for the directory in which it was, and not for a copy of it.
+pub fn as_if_never_copied(dir: &Path) {
+    let (path, database) = (dir.join("continuity"), dir.join("busway.db"));
+    let Ok(text) = fs::read_to_string(&path) else { return };
+    let (Some((head, said)), true) = (text.split_once('\n'), database.exists()) else { return };
+    let Ok(mut said) = serde_json::from_str::<Value>(said) else { return };
+    let inode = |metadata: &Metadata| {
+        let born = metadata.created().unwrap().duration_since(UNIX_EPOCH).unwrap();
+        json!({"inode": metadata.ino(), "born_ns": born.as_nanos() as u64})
+    };
+    let metadata = fs::metadata(&database).unwrap();
+    said["database"] = inode(&metadata);
+    if !said["closed_ns"].is_null() {
+        said["closed_ns"] = json!(metadata.ctime() * 1_000_000_000 + metadata.ctime_nsec());
+    }
+    said["record"] = inode(&fs::metadata(&path).unwrap());
+    fs::write(&path, format!("{head}\n{said}\n")).unwrap();
 }

@@ -5,7 +5,7 @@
 //! failed to write is nowhere but in the memory of the system, which takes it for written: the program reads it, and the next
 //! sync has nothing to do.
 
-use super::random::Random;
+use super::{program::as_if_never_copied, random::Random};
 use std::{collections::BTreeMap, fs, ops::Range, path::Path};
 
 const HEAD: usize = 15;
@@ -99,6 +99,13 @@ impl<'a> Disk<'a> {
                 }
                 b'F' => file.or_default().since.clear(),
                 b'U' => drop(self.files.remove(&*record.name)),
+                // To the name that the data is.
+                b'R' => {
+                    let to = std::str::from_utf8(&self.trace.bytes[record.data.clone()]).unwrap();
+                    if let Some(file) = self.files.remove(&*record.name) {
+                        self.files.insert(to, file);
+                    }
+                }
                 op => panic!("{op}"),
             }
         }
@@ -131,6 +138,7 @@ impl<'a> Disk<'a> {
             }
             fs::write(dir.join(name), content).unwrap();
         }
+        as_if_never_copied(dir);
     }
 }
 

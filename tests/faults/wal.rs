@@ -109,12 +109,14 @@ async fn also_in_a_copy_without_the_index() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn also_after_a_power_cut_but_for_the_last_transaction_which_may_have_been_torn() {
+async fn also_after_a_power_cut_and_of_the_last_transaction_it_is_known_that_it_was_acknowledged() {
     let left = killed(true).await;
     assert!(left.flips(40, left.log.len() - 4 * FRAME, false, 8).await > 30);
     let dir = left.damaged(left.log.len() - FRAME / 2, 0, false);
     let kept = Kept::in_dir(dir.path()).await.unwrap();
-    assert_eq!((kept.epoch, kept.head, kept.next), (left.epoch, left.head - 1, Ok(left.head)));
+    // The log itself looks as if a power cut had torn it; the record beside it knows better.
+    assert_eq!((kept.head, kept.next), (left.head - 1, Ok(left.head)));
+    assert_ne!(kept.epoch, left.epoch);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -143,7 +145,7 @@ async fn old_pages_of_a_damaged_log_over_newer_ones_of_the_file_are_not_written_
         // Nothing was written, so whoever knows that the file is whole can go on without the log.
         fs::remove_file(log(dir.path())).unwrap();
         let kept = Kept::in_dir(dir.path()).await.unwrap();
-        assert_eq!((kept.epoch, kept.head, kept.next), (whole.epoch.clone(), whole.head + 1, Ok(whole.head + 2)));
+        assert_eq!((kept.head, kept.next), (whole.head + 1, Ok(whole.head + 2)));
     }
     assert!(refused >= 10, "{refused}");
 }

@@ -1,9 +1,9 @@
-//! `busway journal`: works on a data directory itself, without a hub. All but `import` only read, also while a hub runs on it.
+//! `busway journal`: works on a data directory itself, without a hub. All but `import` only read it, also while a hub runs on it.
 
 use super::output::{Output, note, print};
 use super::{FAILED, progress, render};
 use crate::event::Glob;
-use crate::journal::{Damage, Importer, Inspector, Part, Span};
+use crate::journal::{self, BackedUp, Damage, Discontinuity, Importer, Inspector, Part, Span};
 use anyhow::Context;
 use serde::Serialize;
 use std::fs::File;
@@ -26,6 +26,8 @@ pub(super) enum JournalCommand {
     Verify(InfoArgs),
     /// Write its events as JSON lines to stdout. Exit code 1 if any are damaged; those are named and passed over.
     Export(ExportArgs),
+    /// Copy the journal into an empty directory, also while a hub runs on it. Exit code 1 if it misses acknowledged events.
+    Backup(BackupArgs),
     /// Fill an empty data directory with exported events, under their seqs.
     Import(ImportArgs),
 }
@@ -62,6 +64,18 @@ pub(super) struct ExportArgs {
 }
 
 #[derive(Debug, clap::Args)]
+pub(super) struct BackupArgs {
+    #[command(flatten)]
+    at: DataArgs,
+    /// The directory to copy to: made if it is missing, refused if there is anything in it.
+    #[arg(value_name = "DIR")]
+    to: PathBuf,
+    /// JSON even on a terminal.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, clap::Args)]
 pub(super) struct ImportArgs {
     #[command(flatten)]
     at: DataArgs,
@@ -75,6 +89,7 @@ pub(super) fn run(command: JournalCommand) -> anyhow::Result<ExitCode> {
         JournalCommand::Info(args) => info(&args),
         JournalCommand::Verify(args) => verify(&args),
         JournalCommand::Export(args) => export(&args),
+        JournalCommand::Backup(args) => backup(&args),
         JournalCommand::Import(args) => import(&args),
     }
 }
@@ -86,6 +101,7 @@ fn info(args: &InfoArgs) -> anyhow::Result<ExitCode> {
         let lists = [
             (info["handlers"].take(), &["plugin", "done", "behind", "removed", "retries", "dead_letters"][..]),
             (info["kv"].take(), &["plugin", "keys", "bytes"][..]),
+            (info["epochs"].take(), &["epoch", "first"][..]),
         ];
         if let Some(facts) = info.as_object_mut() {
             facts.retain(|_, fact| !fact.is_null());
@@ -118,12 +134,16 @@ struct Verified {
     more_damaged: Option<u64>,
     /// What SQLite finds wrong with the file.
     integrity: Vec<String>,
+    /// Why the log is not proved to end where the last hub left it; a loss counts as damage.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    continuity: Option<Discontinuity>,
 }
 
 fn verify(args: &InfoArgs) -> anyhow::Result<ExitCode> {
     let inspector = Inspector::open(&args.at.data)?;
     let spinner = progress::spinner("checking the file");
-    let mut found = Verified { integrity: inspector.integrity(), ..Verified::default() };
+    let (integrity, continuity) = (inspector.integrity(), inspector.continuity());
+    let mut found = Verified { integrity, continuity, ..Verified::default() };
     spinner.finish_and_clear();
     let Span { from, to } = inspector.span();
     let bar = progress::bar("checking events", (to + 1).saturating_sub(from));
@@ -142,7 +162,9 @@ fn verify(args: &InfoArgs) -> anyhow::Result<ExitCode> {
     }
     bar.finish_and_clear();
     found.more_damaged = (more > 0).then_some(more);
-    found.whole = found.damaged.is_empty() && found.integrity.is_empty();
+    check_undisturbed(&inspector)?;
+    let is_lost = found.continuity.as_ref().is_some_and(|continuity| continuity.is_loss);
+    found.whole = found.damaged.is_empty() && found.integrity.is_empty() && !is_lost;
     let code = if found.whole { ExitCode::SUCCESS } else { ExitCode::from(FAILED) };
     let mut out = Output::stdout();
     if args.json {
@@ -154,6 +176,12 @@ fn verify(args: &InfoArgs) -> anyhow::Result<ExitCode> {
     Ok(code)
 }
 
+/// Without a hub, what is read is of one moment only if nothing was written meanwhile.
+fn check_undisturbed(inspector: &Inspector) -> anyhow::Result<()> {
+    anyhow::ensure!(!inspector.was_disturbed(), "a hub was started on the journal while it was read: run this again");
+    Ok(())
+}
+
 fn said(found: &Verified, out: &mut Output) -> anyhow::Result<()> {
     for complaint in &found.integrity {
         out.line(format_args!("the file: {}", render::harmless(complaint)))?;
@@ -163,6 +191,10 @@ fn said(found: &Verified, out: &mut Output) -> anyhow::Result<()> {
     }
     if let Some(more) = found.more_damaged {
         out.line(format_args!("and damage in {} more places", render::grouped(more)))?;
+    }
+    if let Some(Discontinuity { is_loss, reason }) = &found.continuity {
+        let what = if *is_loss { "events are gone" } else { "the next start begins a new epoch" };
+        out.line(format_args!("{what}: {}", render::harmless(reason)))?;
     }
     let events = render::grouped(found.events);
     let state = if found.whole { "nothing is damaged" } else { "see above for what is damaged" };
@@ -201,7 +233,30 @@ fn export(args: &ExportArgs) -> anyhow::Result<ExitCode> {
     }
     out.flush()?;
     bar.finish_and_clear();
+    check_undisturbed(&inspector)?;
     Ok(if whole { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
+}
+
+fn backup(args: &BackupArgs) -> anyhow::Result<ExitCode> {
+    let bar = progress::bar("copying", 0);
+    let backed_up = journal::backup(&args.at.data, &args.to, |done, pages| {
+        bar.set_length(pages);
+        bar.set_position(done);
+    })?;
+    bar.finish_and_clear();
+    let mut out = Output::stdout();
+    if out.is_terminal() && !args.json {
+        let BackedUp { oldest, head, bytes, .. } = backed_up;
+        let events = render::grouped((head + 1).saturating_sub(oldest));
+        let to = args.to.display();
+        out.line(format_args!("{events} events, seq {oldest} to {head}, {} bytes, in {to}", render::grouped(bytes)))?;
+    } else {
+        out.line(serde_json::to_string(&backed_up)?)?;
+    }
+    out.flush()?;
+    let Some(loss) = backed_up.loss else { return Ok(ExitCode::SUCCESS) };
+    note(format_args!("events are missing from the journal itself: {}", render::harmless(&loss)));
+    Ok(ExitCode::from(FAILED))
 }
 
 fn import(args: &ImportArgs) -> anyhow::Result<ExitCode> {

@@ -127,7 +127,14 @@ pub(super) async fn read(State(app): State<Arc<App>>, RawQuery(query): RawQuery)
         && let Some(step) = cursor.read().await
     {
         match step {
-            Step::Gap(gap) if page.events.is_empty() => page.missed = Some(gap.into()),
+            Step::Gap(gap) if page.events.is_empty() => {
+                // Ranges that adjoin are one; what came in between did not match, so a later one goes to the next page.
+                match &mut page.missed {
+                    Some(missed) if missed.to + 1 < gap.from => break,
+                    Some(missed) => missed.to = gap.to,
+                    missed => *missed = Some(gap.into()),
+                }
+            }
             // Told at the head of the next page, which begins with it.
             Step::Gap(_) => break,
             Step::Events(chunk) => {

@@ -11,6 +11,8 @@ pub(super) struct Shown {
     dir: PathBuf,
     sync: Sync,
     epoch: String,
+    /// The first seq of the epoch: before it, events have the seqs that they were given in earlier ones.
+    epoch_first: u64,
     oldest: u64,
     head: u64,
     /// Of the file, without the room that is free in it.
@@ -46,6 +48,7 @@ pub(super) async fn show(State(app): State<Arc<App>>, _: NoQuery) -> Result<Json
         dir: journal.dir().to_owned(),
         sync: config.sync,
         epoch: log.epoch().to_string(),
+        epoch_first: log.lineage().epochs().last().map_or(1, |epoch| epoch.first),
         oldest: journal.oldest(),
         head: log.head(),
         bytes,

@@ -4,7 +4,7 @@ use crate::{
     bus::{MAX_TIMEOUT_MS, PublishError, RequestError},
     event::EventError,
     journal::WriteError,
-    log::{AppendError, CommitError},
+    log::{AppendError, CommitError, ResumeError},
     metrics::{Metrics, Reason},
     plugin::{LimitError, registry::CommandError},
     question::QuestionError,
@@ -35,6 +35,12 @@ pub struct Problem {
     /// Which of the events of an array.
     #[serde(skip_serializing_if = "Option::is_none")]
     index: Option<usize>,
+    /// The epoch in which events are numbered now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    epoch: Option<String>,
+    /// The first seq at which the log may hold other events than those that the client has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    differs_from: Option<u64>,
     #[serde(skip)]
     retry_after: Option<&'static str>,
     #[serde(skip)]
@@ -55,6 +61,8 @@ impl Problem {
             expected: None,
             found: None,
             index: None,
+            epoch: None,
+            differs_from: None,
             retry_after: None,
             header: None,
         }
@@ -191,6 +199,14 @@ impl From<CommitError> for Problem {
                 Self::new(500, "journal.conflict", error.to_string())
             }
         }
+    }
+}
+
+impl From<ResumeError> for Problem {
+    fn from(error: ResumeError) -> Self {
+        let mut problem = Self::new(409, error.code(), error.to_string());
+        (problem.epoch, problem.differs_from) = (Some(error.current().to_string()), error.differs_from());
+        problem
     }
 }
 

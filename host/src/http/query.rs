@@ -202,28 +202,14 @@ pub fn parse_epoch(text: &str) -> Result<Uuid, Problem> {
 }
 
 impl Start {
-    /// Refuses a place in another numbering than the log's, and one that it has not got to: what lies before it would be
-    /// passed over without a word.
+    /// Refuses a place that the log has not got to, or that is behind the end of the epoch that it is meant in: what lies
+    /// before it would be passed over without a word.
     ///
     /// # Errors
     /// `epoch.mismatch`, `from.ahead`.
     pub fn check(&self, log: &Log) -> Result<(), Problem> {
-        let (epoch, next) = (log.epoch(), log.head() + 1);
-        if let Some(other) = self.epoch
-            && other != epoch
-        {
-            let detail = format!("epoch {other} has ended; events are numbered in epoch {epoch} now, from 1");
-            return Err(Problem::new(409, "epoch.mismatch", detail));
-        }
-        match self.from {
-            Some(from) if from > next => {
-                let detail = format!(
-                    "seq {from} is ahead of the log, whose next is {next}: it is of another epoch than {epoch}"
-                );
-                Err(Problem::new(409, "from.ahead", detail))
-            }
-            _ => Ok(()),
-        }
+        log.resume(self.epoch, self.from)?;
+        Ok(())
     }
 }
 

@@ -1,8 +1,11 @@
 //! Copies what SQLite wrote ahead into the file, on a thread of its own, so that no round waits for it. While rounds go on
 //! such a copy never quite gets to the end, so the writer itself does the short rest now and then: only then does the log
 //! written ahead begin anew instead of growing (<https://sqlite.org/wal.html#avoiding_excessively_large_wal_files>).
+//!
+//! The same thread looks every `flush_s` whether the journal's files are still where they were, and renews the record of
+//! `continuity`.
 
-use super::{Shared, schema};
+use super::{JournalConfig, Shared, schema};
 use rusqlite::Connection;
 use std::{
     io,
@@ -10,9 +13,10 @@ use std::{
     sync::{
         Arc, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
-        mpsc::{Receiver, SyncSender, sync_channel},
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
     },
     thread::JoinHandle,
+    time::{Duration, Instant},
 };
 
 /// More pages than this in the log written ahead: the writer does the rest. 32 MiB.
@@ -30,13 +34,17 @@ pub(super) struct Checkpointer {
 }
 
 impl Checkpointer {
-    pub(super) fn start(file: &Path, shared: Weak<Shared>, sync: super::Sync) -> io::Result<Self> {
+    pub(super) fn start(file: &Path, shared: Weak<Shared>, config: &JournalConfig) -> io::Result<Self> {
         let (ask, asked) = sync_channel(1);
         let pages = Arc::new(AtomicU64::new(0));
         let copied = Arc::new(AtomicBool::new(false));
         let (file, counted, is_copied) = (file.to_owned(), pages.clone(), copied.clone());
+        let (sync, flush) = (config.sync, config.flush_s.duration());
         let run = move || match schema::writer(&file, sync) {
-            Ok(connection) => run(&connection, &asked, &shared, &counted, &is_copied),
+            Ok(connection) => {
+                let task = Task { connection, asked, flush, shared, pages: counted, copied: is_copied };
+                task.run();
+            }
             Err(error) => tracing::error!(%error, "no checkpoints: the log written ahead will grow"),
         };
         let thread = std::thread::Builder::new().name("busway-checkpoint".into()).spawn(run)?;
@@ -76,12 +84,39 @@ impl Checkpointer {
     }
 }
 
-fn run(connection: &Connection, asked: &Receiver<()>, shared: &Weak<Shared>, pages: &AtomicU64, copied: &AtomicBool) {
-    while asked.recv().is_ok() {
-        let result = checkpoint(connection, pages);
-        copied.store(true, Relaxed);
+/// What the thread has.
+struct Task {
+    connection: Connection,
+    asked: Receiver<()>,
+    flush: Duration,
+    shared: Weak<Shared>,
+    pages: Arc<AtomicU64>,
+    copied: Arc<AtomicBool>,
+}
+
+impl Task {
+    fn run(self) {
+        let mut looked = Instant::now();
+        loop {
+            match self.asked.recv_timeout(self.flush.saturating_sub(looked.elapsed())) {
+                Ok(()) => self.copy(),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            if looked.elapsed() >= self.flush
+                && let Some(shared) = self.shared.upgrade()
+            {
+                shared.look_after_files();
+                looked = Instant::now();
+            }
+        }
+    }
+
+    fn copy(&self) {
+        let result = checkpoint(&self.connection, &self.pages);
+        self.copied.store(true, Relaxed);
         if let Err(error) = result
-            && let Some(shared) = shared.upgrade()
+            && let Some(shared) = self.shared.upgrade()
         {
             shared.fault(&error);
         }

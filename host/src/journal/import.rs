@@ -5,6 +5,7 @@ use super::{
     OpenError, Span, Sync, WriteError,
     change::now_ms,
     dead_letter::KeptMetadata,
+    lineage::Lineage,
     lock::Lock,
     mark,
     open::{make_dir, prepare},
@@ -16,7 +17,6 @@ use crate::event::{Event, EventError, NewEvent};
 use rusqlite::Connection;
 use serde::Deserialize;
 use std::{path::Path, path::PathBuf, sync::Arc};
-use uuid::Uuid;
 
 /// Most events of one transaction.
 const EVENTS: usize = 10_000;
@@ -107,7 +107,7 @@ impl Importer {
         let importer = Self { connection, first: None, last: 0, events: 0, bytes: 0, finished: false, _lock: lock };
         importer.connection.execute_batch("BEGIN IMMEDIATE; DELETE FROM events")?;
         mark::set(&importer.connection, MARK, "yes")?;
-        mark::set(&importer.connection, "epoch", Uuid::now_v7().to_string())?;
+        Lineage::new(1).write(&importer.connection)?;
         importer.connection.execute_batch("COMMIT")?;
         Ok(importer)
     }

@@ -1,20 +1,26 @@
-//! A journal looked at from outside, without a hub and also while one runs on it: nothing is written, and no read is held
-//! open between two steps, so that a running hub's log written ahead can begin anew.
+//! A journal looked at from outside, without a hub and also while one runs on it. Without one nothing at all is written: the next
+//! start finds the files as they were, damage included. While one runs, no read is held open between two steps, so that its
+//! log written ahead can begin anew.
 
 use super::{
-    Found, OpenError, Span, damage,
+    Epoch, Found, OpenError, Span,
+    continuity::{Doubt, Record},
+    damage,
+    lineage::Lineage,
     lock::Lock,
     mark,
     open::check_identity,
     place::Place,
     read, retention,
     schema::{self, FILE},
+    wal::{self, Tail},
 };
 use crate::event::Event;
 use rusqlite::Connection;
 use serde::Serialize;
 use std::{
     io,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -28,6 +34,18 @@ pub struct Inspector {
     connection: Connection,
     dir: PathBuf,
     span: Span,
+    /// What the files told before SQLite looked at them; none where a hub has them open.
+    at_rest: Option<AtRest>,
+}
+
+/// A journal that no hub has open.
+#[derive(Debug)]
+struct AtRest {
+    tail: Tail,
+    record: Record,
+    head: u64,
+    /// The file's length and its last change.
+    file: (u64, i64, i64),
 }
 
 /// What a journal holds, in numbers.
@@ -39,6 +57,8 @@ pub struct Info {
     pub schema: i64,
     /// Names the numbering; none before a hub has run on it.
     pub epoch: Option<String>,
+    /// It and those before it, the oldest first.
+    pub epochs: Vec<Epoch>,
     /// The first seq that is retained.
     pub oldest: u64,
     /// The last seq given; one less than `oldest` if there are no events.
@@ -110,6 +130,15 @@ pub struct Damage {
     pub what: String,
 }
 
+/// Why the log is not proved to end where the last hub left it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Discontinuity {
+    /// Events that were acknowledged are certainly gone. Otherwise there may be nothing wrong, as with any copy.
+    pub is_loss: bool,
+    /// For people.
+    pub reason: String,
+}
+
 impl Inspector {
     /// Opens the journal of a data directory to read it. Blocks.
     ///
@@ -125,15 +154,52 @@ impl Inspector {
             return Err(empty());
         }
         let sqlite = |error| OpenError::Sqlite { path: path.clone(), error };
-        let connection = schema::reader(&path).map_err(sqlite)?;
-        match check_identity(&connection, &path)? {
-            0 => return Err(empty()),
-            version => schema::show_as_today(&connection, version).map_err(sqlite)?,
+        let io = |error| OpenError::Io { path: path.clone(), error };
+        let file = state(&path).map_err(io)?;
+        let is_running = Lock::is_held(dir);
+        let (connection, tail) = if is_running {
+            (schema::reader(&path).map_err(sqlite)?, Tail::Whole)
+        } else {
+            let tail = wal::look(&path).map_err(io)?;
+            (schema::offline_reader(&path, tail != Tail::Empty).map_err(sqlite)?, tail)
+        };
+        let version = check_identity(&connection, &path)?;
+        if version == 0 {
+            return Err(empty());
         }
+        schema::show_as_today(&connection, version).map_err(sqlite)?;
         let Place { oldest, head, is_damaged: damaged } = Place::find(&connection);
         // Rows after the last seq that is known to have been given are damaged, and named too.
         let to = if damaged { last(&connection).unwrap_or(0).max(head) } else { head };
-        Ok(Self { connection, dir: dir.to_owned(), span: Span { from: oldest, to } })
+        let at_rest = match is_running {
+            true => None,
+            false => {
+                let record = Record::read(dir).map_err(io)?;
+                Some(AtRest { tail, record, head, file })
+            }
+        };
+        Ok(Self { connection, dir: dir.to_owned(), span: Span { from: oldest, to }, at_rest })
+    }
+
+    /// What the files themselves tell: whether events that were acknowledged are gone, and otherwise why the next start of a hub
+    /// begins a new epoch. `None` where a hub has the journal open, and where all is as the last one left it.
+    pub fn continuity(&self) -> Option<Discontinuity> {
+        let AtRest { tail, record, head, .. } = self.at_rest.as_ref()?;
+        let lost = |reason: String| Some(Discontinuity { is_loss: true, reason });
+        if mark::has_lost(&self.connection, *tail).unwrap_or(false) {
+            return lost(format!("{FILE}-wal is damaged: transactions at its end are gone"));
+        }
+        let expects_log = mark::expects_log(&self.connection).unwrap_or(false);
+        let Doubt { is_loss, reason } = record.doubt(*tail, expects_log, *head)?;
+        Some(Discontinuity { is_loss, reason })
+    }
+
+    /// Whether a hub has opened the journal, or something has written to it, since [`Inspector::open`] found it at rest: then what
+    /// was read may not go together.
+    pub fn was_disturbed(&self) -> bool {
+        self.at_rest
+            .as_ref()
+            .is_some_and(|at_rest| Lock::is_held(&self.dir) || state(&self.dir.join(FILE)).ok() != Some(at_rest.file))
     }
 
     /// The seqs that should be there, as they were when it was opened; `to` is before `from` if there are none.
@@ -152,12 +218,14 @@ impl Inspector {
     fn read_info(&self) -> rusqlite::Result<Info> {
         let connection = self.connection.unchecked_transaction()?;
         let Place { oldest, head, .. } = Place::find(&connection);
+        let lineage = Lineage::read(&connection)?;
         let closed_cleanly = mark::get(&connection, "open")?.is_none();
         let count = |sql| connection.query_row(sql, [], |row| row.get::<_, i64>(0).map(|count| count as u64));
         Ok(Info {
             dir: self.dir.clone(),
             schema: schema::identity(&connection)?.1,
-            epoch: mark::get(&connection, "epoch")?,
+            epoch: lineage.as_ref().map(|lineage| lineage.current().to_string()),
+            epochs: lineage.map_or_else(Vec::new, |lineage| lineage.epochs().to_vec()),
             oldest,
             head,
             events: (head + 1).saturating_sub(oldest),
@@ -242,6 +310,11 @@ impl Walk<'_> {
             (Ok(there), all) => format!("{} missing, {there} not what was written", all - there),
         }
     }
+}
+
+fn state(file: &Path) -> io::Result<(u64, i64, i64)> {
+    let metadata = file.metadata()?;
+    Ok((metadata.len(), metadata.ctime(), metadata.ctime_nsec()))
 }
 
 fn last(connection: &Connection) -> Option<u64> {

@@ -5,17 +5,43 @@ use std::{
     fs::{File, OpenOptions, TryLockError},
     io::{Read, Seek, Write},
     path::Path,
+    time::{Duration, Instant},
 };
 
-const FILE: &str = "lock";
+/// Its name in the data directory.
+pub(super) const FILE: &str = "lock";
 
 /// Ours for as long as it is there.
 #[derive(Debug)]
 pub(super) struct Lock {
     _file: File,
+    _directory: File,
+}
+
+/// Whoever only asks whether a hub is there holds the lock for a moment.
+const ASKING: Duration = Duration::from_millis(200);
+
+fn lock(file: &File) -> Result<(), TryLockError> {
+    let begun = Instant::now();
+    loop {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) if begun.elapsed() < ASKING => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            result => return result,
+        }
+    }
 }
 
 impl Lock {
+    /// Whether a hub, or another program that writes, has the directory now.
+    pub(super) fn is_held(dir: &Path) -> bool {
+        let is_locked = |path: &Path| {
+            File::open(path).is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
+        };
+        is_locked(dir) || is_locked(&dir.join(FILE))
+    }
+
     /// The process that wrote itself into the lock, if it is still there. Asked without touching the lock, so that a hub that
     /// starts meanwhile finds it free.
     pub(super) fn holder(dir: &Path) -> Option<u32> {
@@ -30,19 +56,22 @@ impl Lock {
         }
     }
 
+    /// Takes the directory itself too: its lock file may be removed, and another hub would make a new one.
     pub(super) fn take(dir: &Path) -> Result<Self, OpenError> {
         let path = dir.join(FILE);
         let io = |error| OpenError::Io { path: path.clone(), error };
+        let locked = || OpenError::Locked { dir: dir.to_owned(), pid: Self::holder(dir) };
+        let directory = File::open(dir).map_err(io)?;
+        // Not every file system locks directories; the file is what counts.
+        if matches!(lock(&directory), Err(TryLockError::WouldBlock)) {
+            return Err(locked());
+        }
         let mut file =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(io)?;
-        match file.try_lock() {
+        match lock(&file) {
             Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let mut pid = String::new();
-                // Whose it is helps; not to know it changes nothing.
-                let _ = file.read_to_string(&mut pid);
-                return Err(OpenError::Locked { dir: dir.to_owned(), pid: pid.trim().parse().ok() });
-            }
+            // Whose it is helps; not to know it changes nothing.
+            Err(TryLockError::WouldBlock) => return Err(locked()),
             Err(TryLockError::Error(error)) => return Err(io(error)),
         }
         let write = |file: &mut File| {
@@ -54,6 +83,6 @@ impl Lock {
         if let Err(error) = write(&mut file) {
             tracing::warn!(%error, path = %path.display(), "cannot write our process id");
         }
-        Ok(Self { _file: file })
+        Ok(Self { _file: file, _directory: directory })
     }
 }

@@ -1,65 +1,140 @@
-//! What the journal says of itself in `meta`: the epoch, who has it open, how far the numbering is.
+//! What the journal says of itself: its epochs, who has it open, how far the numbering is.
 
-use super::{Sync, wal::Tail};
+use super::{Sync, continuity::Doubt, lineage::Lineage, wal::Tail};
 use crc32fast::hash;
 use rusqlite::{Connection, Error, OptionalExtension, ToSql, ffi, params};
-use uuid::Uuid;
+
+/// There while a log goes with the database that is not empty. Hubs before schema version 5 did not see to that.
+const LOG: &str = "log";
 
 /// What is on disk before anything is acknowledged: without it the next start could not know what was lost.
 #[derive(Debug)]
 pub(super) struct Mark {
-    pub(super) epoch: Uuid,
+    pub(super) lineage: Lineage,
+    /// The current epoch is a new one, which only [`Mark::write`] makes known.
+    pub(super) is_new_epoch: bool,
     /// How the journal is synced, and in which run of the machine.
     open: String,
     head: u64,
 }
 
 impl Mark {
-    /// The epoch is the one before, unless what was acknowledged may be gone: after a power cut without full sync, and after
-    /// damage to the log written ahead.
-    pub(super) fn find(connection: &Connection, sync: Sync, tail: Tail, head: u64) -> rusqlite::Result<Self> {
-        // Changes with each start of the machine.
-        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned();
-        let before = get(connection, "open")?;
-        let before = before.as_deref().and_then(|before| before.split_once(' '));
-        let is_same_boot = before.is_some_and(|(_, before)| before == boot && !boot.is_empty());
-        let cut_off = before.is_some_and(|(sync, _)| sync == "normal") && !is_same_boot;
-        let is_lost = tail == Tail::Lost || tail == Tail::Torn && is_same_boot;
-        let known = get(connection, "epoch")?.and_then(|text| Uuid::parse_str(&text).ok());
-        let epoch = match known {
-            Some(epoch) if !cut_off && !is_lost => epoch,
-            _ => Uuid::now_v7(),
+    /// The current epoch goes on only if it is proved that the log ends where it ended: not after a power cut without full sync,
+    /// nor after damage to the log written ahead, nor where `doubt` says so. `is_new`: there was no journal.
+    pub(super) fn find(
+        connection: &Connection,
+        sync: Sync,
+        tail: Tail,
+        doubt: Option<Doubt>,
+        (head, is_new): (u64, bool),
+    ) -> rusqlite::Result<Self> {
+        let last = LastRun::find(connection)?;
+        let doubt = if last.lost(tail) {
+            let reason = "the end of the log written ahead is damaged: events that were acknowledged are gone";
+            Some(Doubt { is_loss: true, reason: reason.into() })
+        } else if last.was_synced_late && !last.is_same_boot {
+            let reason = "the machine stopped while the journal was not fully synced: the last events may be gone";
+            Some(Doubt { is_loss: false, reason: reason.into() })
+        } else {
+            doubt
         };
-        if is_lost {
-            tracing::error!(%epoch, head, "the end of the log written ahead is damaged: events that were acknowledged are gone, so the epoch is a new one");
-        } else if cut_off {
-            tracing::warn!(%epoch, head, "the machine stopped while the journal was not fully synced: the last events may be gone, so the epoch is a new one");
+        let known = Lineage::read(connection).unwrap_or_default();
+        let (lineage, is_new_epoch) = match (known, &doubt) {
+            (Some(known), None) => (known, false),
+            (Some(known), Some(_)) => (known.with_new_epoch(head + 1), true),
+            (None, _) => (Lineage::new(head + 1), true),
+        };
+        let epoch = lineage.current();
+        match doubt {
+            _ if is_new => {}
+            Some(Doubt { is_loss: true, reason }) => {
+                tracing::error!(%epoch, head, "{reason}; a new epoch begins after seq {head}");
+            }
+            Some(Doubt { reason, .. }) => {
+                tracing::warn!(%epoch, head, "{reason}; a new epoch begins after seq {head}");
+            }
+            None if is_new_epoch => tracing::warn!(%epoch, head, "the journal names no epoch; a new one begins"),
+            None => {}
         }
         let sync = if sync == Sync::Full { "full" } else { "normal" };
-        Ok(Self { epoch, open: format!("{sync} {boot}"), head })
+        Ok(Self { lineage, is_new_epoch, open: format!("{sync} {}", last.boot), head })
     }
 
     /// Writes it, and copies everything that was written ahead into the file. Only then is it known to be on disk, whatever
     /// happened before this start: a process that was killed may have left what was never synced, and a sync that failed
     /// what the system holds for written and the disk does not have.
+    ///
+    /// From then on the file itself says that a log goes with it and is not empty: that the journal is open is written to the
+    /// log first, and copied into the file without cutting the log off.
     pub(super) fn write(&self, connection: &Connection) -> rusqlite::Result<()> {
-        set(connection, "epoch", self.epoch.to_string())?;
-        set(connection, "open", &self.open)?;
-        say_head(connection, self.head)?;
-        let (busy, frames, copied) = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| {
-            Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?))
-        })?;
-        if busy != 0 && copied < frames {
-            return Err(Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_BUSY), None));
-        }
-        Ok(())
+        let transaction = connection.unchecked_transaction()?;
+        self.lineage.write(&transaction)?;
+        forget_open(&transaction)?;
+        say_head(&transaction, self.head)?;
+        transaction.commit()?;
+        checkpoint(connection, "TRUNCATE")?;
+        let transaction = connection.unchecked_transaction()?;
+        set(&transaction, "open", &self.open)?;
+        set(&transaction, LOG, "yes")?;
+        transaction.commit()?;
+        checkpoint(connection, "PASSIVE")
     }
+}
+
+/// What is known of the hub that had the journal open before and did not close it.
+struct LastRun {
+    /// Names this run of the machine.
+    boot: String,
+    is_same_boot: bool,
+    /// It acknowledged what was not synced yet.
+    was_synced_late: bool,
+}
+
+impl LastRun {
+    fn find(connection: &Connection) -> rusqlite::Result<Self> {
+        // Changes with each start of the machine.
+        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned();
+        let before = get(connection, "open")?;
+        let before = before.as_deref().and_then(|before| before.split_once(' '));
+        let is_same_boot = before.is_some_and(|(_, before)| before == boot && !boot.is_empty());
+        Ok(Self { boot, is_same_boot, was_synced_late: before.is_some_and(|(sync, _)| sync == "normal") })
+    }
+
+    /// What a process wrote is there in order, however it ended: only a power cut tears a log.
+    fn lost(&self, tail: Tail) -> bool {
+        tail == Tail::Lost || tail == Tail::Torn && self.is_same_boot
+    }
+}
+
+/// Whether the log written ahead, which ends like this, has lost transactions.
+pub(super) fn has_lost(connection: &Connection, tail: Tail) -> rusqlite::Result<bool> {
+    Ok(LastRun::find(connection)?.lost(tail))
+}
+
+/// Copies all of the log written ahead into the file.
+fn checkpoint(connection: &Connection, mode: &str) -> rusqlite::Result<()> {
+    let (busy, frames, copied) = connection.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |row| {
+        Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?))
+    })?;
+    if busy != 0 && copied < frames {
+        return Err(Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_BUSY), None));
+    }
+    Ok(())
 }
 
 /// It ends well.
 pub(super) fn close(connection: &Connection, head: u64) -> rusqlite::Result<()> {
     say_head(connection, head)?;
-    connection.execute("DELETE FROM meta WHERE key = 'open'", []).map(drop)
+    forget_open(connection)
+}
+
+fn forget_open(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute("DELETE FROM meta WHERE key IN ('open', ?1)", [LOG]).map(drop)
+}
+
+/// Whether the database, without its log, says that a log goes with it that is not empty. `connection` is one that found none.
+pub(super) fn expects_log(connection: &Connection) -> rusqlite::Result<bool> {
+    get(connection, LOG).map(|log| log.is_some())
 }
 
 /// That the numbering is at least there. Not on the pages of the events: damage to those may take the last of them without a

@@ -4,7 +4,10 @@ use super::{
     Journal, JournalConfig, Shared, Sync, WriteError, Writer,
     change::Standing,
     checkpoint::Checkpointer,
+    continuity::{Continuity, Record},
+    files::OpenFiles,
     import,
+    lineage::Lineage,
     lock::Lock,
     mark::{self, Mark},
     place::Place,
@@ -14,7 +17,7 @@ use super::{
     write::classify,
 };
 use crate::metrics::Metrics;
-use rusqlite::Connection;
+use rusqlite::{Connection, ffi};
 use std::{
     fs::DirBuilder,
     io,
@@ -93,6 +96,8 @@ pub struct Opened {
     pub writer: Writer,
     /// Names the numbering.
     pub epoch: Uuid,
+    /// The epochs before it, and it.
+    pub lineage: Lineage,
     /// The last seq given.
     pub head: u64,
     /// The newest events' identities, the oldest first: what is published again is known by them.
@@ -146,15 +151,18 @@ pub fn open(
     let lock = Lock::take(dir)?;
     let path = dir.join(FILE);
     let sqlite = |error| OpenError::of(&path, error);
+    let io = |error| OpenError::Io { path: path.clone(), error };
     // Before SQLite does: it drops without a word what follows damage.
-    let tail = wal::look(&path).map_err(|error| OpenError::Io { path: path.clone(), error })?;
+    let tail = wal::look(&path).map_err(io)?;
+    let record = Record::read(dir).map_err(io)?;
     if tail == Tail::Lost {
         wal::keep(&path);
     }
     wal::renew(&path).map_err(|error| match error.kind() {
         io::ErrorKind::StorageFull => OpenError::NoRoom(path.clone()),
-        _ => OpenError::Io { path: path.clone(), error },
+        _ => io(error),
     })?;
+    let is_new = !has_content(&path);
     let connection = prepare(&path, config.sync)?;
     if mark::get(&connection, import::MARK).map_err(sqlite)?.is_some() {
         return Err(OpenError::Importing(dir.clone()));
@@ -164,8 +172,10 @@ pub fn open(
     if tail == Tail::Lost && (place.is_damaged || !is_sound(&connection)) {
         return Err(OpenError::Damaged(path));
     }
-    let mark = Mark::find(&connection, config.sync, tail, head).map_err(sqlite)?;
-    let epoch = mark.epoch;
+    let expects_log = mark::expects_log(&connection).map_err(sqlite)?;
+    let doubt = record.doubt(tail, expects_log, head);
+    let mark = Mark::find(&connection, config.sync, tail, doubt, (head, is_new)).map_err(sqlite)?;
+    let lineage = mark.lineage.clone();
     let recent = recent(&connection, head, dedup).map_err(sqlite)?;
     let memory = Memory { kv: kv(&connection).map_err(sqlite)?, plugins: standings(&connection).map_err(sqlite)? };
     let mut trouble = place.is_damaged.then(|| {
@@ -174,7 +184,9 @@ pub fn open(
         tracing::error!(head, "the journal is damaged: it is read-only");
         WriteError::ReadOnly(reason.into())
     });
-    let unwritten = match mark.write(&connection) {
+    let continuity = Continuity::new(dir, config.sync, head);
+    let start = Start { mark };
+    let unwritten = match start.write(&connection, &continuity) {
         Ok(()) => None,
         // It would be forgotten that the epoch has to be another.
         Err(error) if tail == Tail::Lost => return Err(sqlite(error)),
@@ -182,21 +194,55 @@ pub fn open(
         Err(error) => {
             tracing::error!(%error, "the journal cannot be written");
             trouble.get_or_insert_with(|| classify(&error));
-            Some(mark)
+            Some(start)
         }
     };
     let shared = Arc::new(Shared {
         config: config.clone(),
-        readers: Readers::new(path.clone()),
+        readers: Readers::new(path.clone()).map_err(sqlite)?,
         oldest: AtomicU64::new(place.oldest),
         trouble: watch::Sender::new(trouble),
+        files: OpenFiles::new(dir).map_err(io)?,
+        continuity,
         metrics,
     });
-    let checkpointer = Checkpointer::start(&path, Arc::downgrade(&shared), config.sync)
-        .map_err(|error| OpenError::Io { path: path.clone(), error })?;
+    let checkpointer = Checkpointer::start(&path, Arc::downgrade(&shared), config).map_err(io)?;
     let journal = Journal { shared };
     let writer = Writer::new(connection, journal.clone(), checkpointer, lock, head, unwritten);
-    Ok((Opened { journal, writer, epoch, head, recent }, memory))
+    Ok((Opened { journal, writer, epoch: lineage.current(), lineage, head, recent }, memory))
+}
+
+/// What is on disk before anything is acknowledged.
+#[derive(Debug)]
+pub(super) struct Start {
+    mark: Mark,
+}
+
+impl Start {
+    /// Writes it. The record of before goes only once it is not needed any more: where the epoch stays, the database changes
+    /// after the record says that it is open; where it is a new one, that is on disk before.
+    pub(super) fn write(&self, connection: &Connection, continuity: &Continuity) -> rusqlite::Result<()> {
+        let begin = || continuity.begin().map_err(unwritable);
+        if self.mark.is_new_epoch {
+            self.mark.write(connection)?;
+            begin()
+        } else {
+            begin()?;
+            self.mark.write(connection)
+        }
+    }
+}
+
+fn unwritable(error: io::Error) -> rusqlite::Error {
+    let code = match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ffi::SQLITE_FULL,
+        _ => ffi::SQLITE_IOERR_WRITE,
+    };
+    rusqlite::Error::SqliteFailure(ffi::Error::new(code), Some(format!("the continuity record: {error}")))
+}
+
+fn has_content(path: &Path) -> bool {
+    path.metadata().is_ok_and(|metadata| metadata.len() > 0)
 }
 
 /// After the end of the log written ahead was lost: what is left of it may have put old pages over newer ones, which were
@@ -228,8 +274,7 @@ pub(super) fn check_identity(connection: &Connection, path: &Path) -> Result<i64
 /// The file with today's schema.
 pub(super) fn prepare(path: &Path, sync: Sync) -> Result<Connection, OpenError> {
     let sqlite = |error| OpenError::of(path, error);
-    let fresh = !path.metadata().is_ok_and(|metadata| metadata.len() > 0);
-    if !fresh {
+    if has_content(path) {
         // Asked before anything is written to a file that may be somebody else's.
         let connection = schema::reader(path).map_err(sqlite)?;
         check_identity(&connection, path)?;

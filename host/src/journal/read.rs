@@ -74,8 +74,21 @@ pub struct Retries {
 }
 
 impl Readers {
-    pub(super) fn new(file: PathBuf) -> Self {
-        Self { file, idle: Mutex::default(), permits: Semaphore::new(READERS) }
+    /// Opens all of its connections at once: they are of the files that are there now, whatever is at their paths later.
+    pub(super) fn new(file: PathBuf) -> rusqlite::Result<Self> {
+        let open = || {
+            let connection = schema::reader(&file)?;
+            // Only the first read opens the log.
+            connection.query_row("SELECT count(*) FROM meta", [], |_| Ok(()))?;
+            Ok(connection)
+        };
+        let idle = (0..READERS).map(|_| open()).collect::<rusqlite::Result<_>>()?;
+        Ok(Self { file, idle: Mutex::new(idle), permits: Semaphore::new(READERS) })
+    }
+
+    /// Closes those that nobody uses, so that the writer's connection is the last to go.
+    pub(super) fn close_idle(&self) {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     fn lend(&self) -> rusqlite::Result<Connection> {

@@ -2,7 +2,7 @@
 
 use super::Sync;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior, config::DbConfig};
-use std::{path::Path, time::Duration};
+use std::{os::unix::ffi::OsStrExt, path::Path, time::Duration};
 
 /// The file in the data directory.
 pub const FILE: &str = "busway.db";
@@ -83,6 +83,17 @@ const MIGRATIONS: &[&str] = &[
     // The pause that was asked for, in milliseconds: `due_ms` is by a wall clock that may go back.
     // Null for retries of before.
     "ALTER TABLE retries ADD COLUMN pause_ms INTEGER",
+    "
+    -- The epochs of the log, the oldest first; see host/src/journal/lineage.rs.
+    CREATE TABLE epochs (
+        number INTEGER PRIMARY KEY,
+        epoch TEXT NOT NULL,
+        first INTEGER NOT NULL,        -- the first seq of the epoch
+        crc INTEGER                    -- CRC-32 of the other two; null where a migration wrote the row
+    ) STRICT;
+    INSERT INTO epochs (number, epoch, first) SELECT 0, value, 1 FROM meta WHERE key = 'epoch';
+    DELETE FROM meta WHERE key = 'epoch';
+",
 ];
 
 /// The version that this program writes.
@@ -110,6 +121,30 @@ pub(super) fn reader(file: &Path) -> rusqlite::Result<Connection> {
     let connection = Connection::open_with_flags(file, flags)?;
     common(&connection)?;
     Ok(connection)
+}
+
+/// A connection to a journal that no hub has open. It writes nothing at all, neither beside the file nor to the index of the log,
+/// and takes no lock; so what it reads is of one moment only for as long as no hub starts.
+pub(super) fn offline_reader(file: &Path, has_log: bool) -> rusqlite::Result<Connection> {
+    // Without a log the file is whole by itself. With one, an index of it is made in memory, as SQLite does for a connection
+    // that has the database to itself (<https://sqlite.org/wal.html#use_of_wal_without_shared_memory>).
+    let how = if has_log { "vfs=unix-none" } else { "immutable=1" };
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
+    let connection = Connection::open_with_flags(format!("file:{}?{how}", uri_path(file)), flags)?;
+    if has_log {
+        let _: String = connection.query_row("PRAGMA locking_mode = EXCLUSIVE", [], |row| row.get(0))?;
+    }
+    common(&connection)?;
+    Ok(connection)
+}
+
+/// A path within a URI (<https://sqlite.org/uri.html>).
+fn uri_path(path: &Path) -> String {
+    let encode = |byte: &u8| match byte {
+        b'/' | b'.' | b'-' | b'_' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => char::from(*byte).to_string(),
+        byte => format!("%{byte:02X}"),
+    };
+    path.as_os_str().as_bytes().iter().map(encode).collect()
 }
 
 fn common(connection: &Connection) -> rusqlite::Result<()> {
@@ -141,6 +176,11 @@ pub(super) fn show_as_today(connection: &Connection, version: i64) -> rusqlite::
     if version < 2 {
         // Names of this connection's own go before those of the file.
         connection.execute_batch("CREATE TEMP VIEW events AS SELECT *, NULL AS chain FROM main.events")?;
+    }
+    if version < 6 {
+        let sql = "CREATE TEMP VIEW epochs AS SELECT 0 AS number, value AS epoch, 1 AS first, NULL AS crc
+                   FROM main.meta WHERE key = 'epoch'";
+        connection.execute_batch(sql)?;
     }
     Ok(())
 }
@@ -235,7 +275,10 @@ mod tests {
         assert_eq!((version, before.len(), before[0].metadata.hops), (1, 2, 3));
         assert!(before.iter().all(|event| event.metadata.chain.is_empty()));
         let mut opened = open_again(dir.path());
-        assert_eq!((opened.head, opened.epoch.to_string().as_str()), (8, "01a204db-e690-7510-9aaa-151f291d7898"));
+        // Nothing proves that it is where it ended, so a new epoch begins, and whoever has read up to there goes on.
+        let earlier = uuid::Uuid::parse_str("01a204db-e690-7510-9aaa-151f291d7898").unwrap();
+        assert_eq!((opened.head, opened.lineage.differs_from(earlier)), (8, Some(9)));
+        assert_ne!(opened.epoch, earlier);
         let mut event = Event { seq: 9, ..NewEvent::new("later").admit().unwrap() };
         (event.metadata.hops, event.metadata.chain) = (2, vec![7, 8]);
         opened.writer.commit(&[Arc::new(event)], &[]).unwrap();

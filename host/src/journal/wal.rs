@@ -19,7 +19,8 @@
 //! The first witness is gone once SQLite has opened the log, since it makes the index anew. So a log that has lost something is
 //! copied before that, and while it is the same as its copy it is still that log.
 //!
-//! What no witness is left of: the very last transaction, if its last frame is damaged and the index is gone.
+//! What no witness is left of here: the very last transaction, if its last frame is damaged and the index is gone; and a log
+//! that is missing or was cut off at a transaction's end. The `continuity` module finds those.
 
 use std::{
     fs::{self, File},
@@ -30,6 +31,7 @@ use std::{
 
 const HEAD: usize = 32;
 const FRAME_HEAD: usize = 24;
+const SMALLEST_PAGE: usize = 512;
 /// `WalIndexHdr` in SQLite's source; two copies of it begin the index.
 const INDEX_HEAD: usize = 48;
 /// Its version, the same for twenty years.
@@ -38,7 +40,9 @@ const INDEX_VERSION: u32 = 3_007_000;
 /// What the end of the log looks like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Tail {
-    /// There is no log, or it ends as logs do.
+    /// There is no log, or it is too short for a single frame.
+    Empty,
+    /// It ends as logs do.
     Whole,
     /// After its end is one transaction that is not whole: torn by a power cut, unless there was none.
     Torn,
@@ -57,20 +61,23 @@ pub(super) fn beside(file: &Path, suffix: &str) -> PathBuf {
 pub(super) fn look(file: &Path) -> io::Result<Tail> {
     let log = match File::open(beside(file, "-wal")) {
         Ok(log) => log,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Tail::Whole),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Tail::Empty),
         Err(error) => return Err(error),
     };
     let length = log.metadata()?.len();
     let mut log = BufReader::with_capacity(1 << 16, log);
     let mut head = [0; HEAD];
-    if length <= HEAD as u64 {
-        return Ok(Tail::Whole);
+    if length < (HEAD + FRAME_HEAD + SMALLEST_PAGE) as u64 {
+        return Ok(Tail::Empty);
     }
     if is_kept(file, length)? {
         return Ok(Tail::Lost);
     }
     log.read_exact(&mut head)?;
     let Some(head) = Head::read(&head) else { return Ok(Tail::Lost) };
+    if length < (HEAD + FRAME_HEAD + head.page) as u64 {
+        return Ok(Tail::Empty);
+    }
     let walked = walk(&head, &mut log)?;
     let index = fs::read(beside(file, "-shm")).ok().and_then(|bytes| committed(&bytes, &head.salts));
     Ok(match walked.commits_after {
@@ -135,7 +142,7 @@ impl Head {
         let magic = big(bytes, 0);
         let is_big_endian = magic & 1 == 1;
         let page = big(bytes, 8) as usize;
-        if magic & !1 != 0x377f_0682 || !page.is_power_of_two() || !(512..=65_536).contains(&page) {
+        if magic & !1 != 0x377f_0682 || !page.is_power_of_two() || !(SMALLEST_PAGE..=65_536).contains(&page) {
             return None;
         }
         let sum = checksum(is_big_endian, &bytes[..24], (0, 0));

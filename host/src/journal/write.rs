@@ -7,7 +7,8 @@ use super::{
     clock::{JournalClock, Reading},
     letter_bytes::{LetterBytes, Removed},
     lock::Lock,
-    mark::{self, Mark},
+    mark,
+    open::Start,
     retention::{self, Measured},
     row, schema,
 };
@@ -37,7 +38,8 @@ pub struct Writer {
     /// The last seq that was written.
     head: u64,
     /// To be on disk before anything else is.
-    unwritten: Option<Mark>,
+    unwritten: Option<Start>,
+    closing: Closing,
     /// The directory is another hub's to take once nobody writes any more.
     _lock: Lock,
 }
@@ -49,12 +51,13 @@ impl Writer {
         checkpointer: Checkpointer,
         lock: Lock,
         head: u64,
-        unwritten: Option<Mark>,
+        unwritten: Option<Start>,
     ) -> Self {
         // A newest event that cannot be read is as good as none: the wall clock is believed then.
         let sql = "SELECT received_ms FROM events ORDER BY seq DESC LIMIT 1";
         let newest_ms = connection.query_row(sql, [], |row| row.get(0)).ok();
         let clock = JournalClock::start(newest_ms, wall_ms(), journal.config().max_age_s);
+        let closing = Closing { journal: journal.clone(), is_clean: false };
         Self {
             connection,
             journal,
@@ -65,6 +68,7 @@ impl Writer {
             bytes: 0,
             head,
             unwritten,
+            closing,
             _lock: lock,
         }
     }
@@ -113,6 +117,9 @@ impl Writer {
         self.letter_bytes = letters;
         self.letters_removed(letters_gone);
         self.head = head;
+        if !events.is_empty() {
+            self.journal.shared.continuity.advance(head);
+        }
         self.bytes += events.iter().map(|event| event.weight()).sum::<usize>() + changes.len() * 128 + ROUND_BYTES;
         if self.bytes > CHECKPOINT_BYTES {
             self.bytes = 0;
@@ -178,7 +185,7 @@ impl Writer {
         }
         let begun = Instant::now();
         let ready = match &self.unwritten {
-            Some(mark) => mark.write(&self.connection),
+            Some(start) => start.write(&self.connection, &shared.continuity),
             None => Ok(()),
         };
         let result = ready.and_then(|()| {
@@ -190,6 +197,10 @@ impl Writer {
         });
         match result {
             Ok(oldest) => {
+                // What is in a file that nobody finds any more is not acknowledged.
+                if let Err(reason) = shared.files.check_data() {
+                    return Err(shared.set_trouble(WriteError::ReadOnly(reason.into())));
+                }
                 if let Some(oldest) = oldest {
                     let before = shared.oldest.swap(oldest, Relaxed);
                     shared.metrics.journal_retired.add(oldest - before);
@@ -217,7 +228,23 @@ impl Writer {
 impl super::Shared {
     /// Counts what failed and tells everybody what it means, the operator once.
     pub(super) fn fault(&self, error: &Error) -> WriteError {
-        let error = classify(error);
+        self.set_trouble(classify(error))
+    }
+
+    /// Every `flush_s`, on a thread of its own: whether the files are still at their paths, and a new record of continuity.
+    pub(super) fn look_after_files(&self) {
+        if matches!(&*self.trouble.borrow(), Some(WriteError::ReadOnly(_))) {
+            return;
+        }
+        if let Err(reason) = self.files.check() {
+            self.set_trouble(WriteError::ReadOnly(reason.into()));
+        } else if let Err(error) = self.continuity.renew() {
+            // The record of before is still true. Where there is no room for it, there is none for events either.
+            tracing::debug!(%error, "cannot renew the continuity record");
+        }
+    }
+
+    fn set_trouble(&self, error: WriteError) -> WriteError {
         self.metrics.journal_errors.inc();
         self.trouble.send_if_modified(|trouble| {
             let news = trouble.as_ref() != Some(&error) && !matches!(trouble, Some(WriteError::ReadOnly(_)));
@@ -248,8 +275,12 @@ impl Drop for Writer {
     /// Leaves one file that is whole by itself, and the word that it ended well.
     fn drop(&mut self) {
         self.checkpointer.stop();
-        let trouble = &self.journal.shared.trouble;
-        if self.unwritten.is_some() || matches!(&*trouble.borrow(), Some(WriteError::ReadOnly(_))) {
+        let shared = &self.journal.shared;
+        if self.unwritten.is_some() || matches!(&*shared.trouble.borrow(), Some(WriteError::ReadOnly(_))) {
+            return;
+        }
+        if let Err(reason) = shared.files.check() {
+            shared.set_trouble(WriteError::ReadOnly(reason.into()));
             return;
         }
         let end = || {
@@ -260,8 +291,27 @@ impl Drop for Writer {
             self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
             schema::copies_at_end(&self.connection, true)
         };
-        if let Err(error) = end() {
-            tracing::warn!(%error, "the journal was not closed cleanly; nothing is lost by it");
+        shared.readers.close_idle();
+        match end() {
+            Ok(()) => self.closing.is_clean = true,
+            Err(error) => tracing::warn!(%error, "the journal was not closed cleanly; nothing is lost by it"),
+        }
+    }
+}
+
+/// Records that the journal is closed, once the writer's connection is: SQLite may write to the file until then.
+#[derive(Debug)]
+struct Closing {
+    journal: Journal,
+    is_clean: bool,
+}
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        if self.is_clean
+            && let Err(error) = self.journal.shared.continuity.close()
+        {
+            tracing::warn!(%error, "cannot record that the journal is closed: the next start begins a new epoch");
         }
     }
 }
