@@ -21,7 +21,11 @@ impl Client {
 
     /// The error is the status and the body of the refusal.
     pub async fn try_connect(hub: &TestHub, query: &str) -> Result<Self, (u16, Value)> {
-        let url = format!("ws://{}/ws/events{query}", hub.addr());
+        Self::try_connect_to(&hub.addr().to_string(), query).await
+    }
+
+    pub async fn try_connect_to(address: &str, query: &str) -> Result<Self, (u16, Value)> {
+        let url = format!("ws://{address}/ws/events{query}");
         match within(connect_async(url)).await {
             Ok((socket, _)) => {
                 let mut client = Self { socket, welcome: Value::Null };

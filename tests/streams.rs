@@ -24,19 +24,23 @@ pub struct Record {
 }
 
 impl Record {
-    fn json(&self) -> Value {
+    pub fn json(&self) -> Value {
         serde_json::from_str(&self.data).unwrap()
     }
 }
 
 impl Stream {
     pub async fn open(hub: &TestHub, path: &str, last_event_id: Option<&str>) -> Self {
-        let mut request = hub.http.get(hub.url(path));
+        Self::open_url(&hub.http, &hub.url(path), last_event_id).await
+    }
+
+    pub async fn open_url(http: &reqwest::Client, url: &str, last_event_id: Option<&str>) -> Self {
+        let mut request = http.get(url);
         if let Some(id) = last_event_id {
             request = request.header("last-event-id", HeaderValue::from_bytes(id.as_bytes()).unwrap());
         }
         let response = within(request.send()).await.unwrap();
-        assert_eq!(response.status(), 200, "{path} {last_event_id:?}");
+        assert_eq!(response.status(), 200, "{url} {last_event_id:?}");
         assert_eq!(response.headers()["content-type"], "text/event-stream");
         Self { response, text: String::new() }
     }
@@ -60,7 +64,7 @@ impl Stream {
     }
 
     /// The next one, past those that only say where the stream is.
-    async fn next_said(&mut self) -> Record {
+    pub async fn next_said(&mut self) -> Record {
         loop {
             let record = self.next().await.unwrap();
             if record.event != "position" {

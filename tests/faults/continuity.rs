@@ -3,7 +3,7 @@
 //! told from where the log differs.
 
 use super::program::{Place, Program, copy_files};
-use crate::hub::until;
+use crate::{client::Client, hub::until, streams::Stream};
 use serde_json::{Value, json};
 use std::{collections::BTreeSet, fs, os::unix::fs::MetadataExt, path::Path};
 
@@ -83,15 +83,44 @@ async fn resume(program: &Program, from: u64, epoch: &str) -> (u16, Value) {
     program.get(&format!("/v1/events?from={from}&epoch={epoch}&limit=1")).await
 }
 
-/// What a WebSocket client is answered, and a stream that a client resumes after the event before `from`.
-async fn statuses(program: &Program, from: u64, epoch: &str) -> [u16; 2] {
-    let url = format!("ws://{}/ws/events?from={from}&epoch={epoch}", program.address);
-    let websocket = match tokio_tungstenite::connect_async(url).await {
-        Ok(_) => 101,
-        Err(tokio_tungstenite::tungstenite::Error::Http(response)) => response.status().as_u16(),
-        Err(error) => panic!("{error}"),
-    };
-    [resume(program, from, epoch).await.0, websocket]
+/// How a client that goes on with `from` is answered at each door: the code of a refusal and where it is told to go on, or the
+/// seq of the event that it gets.
+#[derive(Debug, PartialEq)]
+enum Answer {
+    Event(u64),
+    Refused { code: String, differs_from: Option<u64>, epoch: String },
+}
+
+impl Answer {
+    fn of(value: &Value) -> Self {
+        match value["code"].as_str() {
+            None => Self::Event(value["seq"].as_u64().unwrap()),
+            Some(code) => Self::Refused {
+                code: code.to_owned(),
+                differs_from: value["differs_from"].as_u64(),
+                epoch: value["epoch"].as_str().unwrap().to_owned(),
+            },
+        }
+    }
+
+    fn diverged(differs_from: u64, epoch: &str) -> Self {
+        Self::Refused { code: "epoch.mismatch".into(), differs_from: Some(differs_from), epoch: epoch.to_owned() }
+    }
+}
+
+/// A read, a WebSocket, an event stream with `from`, and one with the id of the event before it.
+async fn answers(program: &Program, from: u64, epoch: &str) -> [Answer; 4] {
+    let (_, page) = resume(program, from, epoch).await;
+    let read = Answer::of(page.pointer("/events/0").unwrap_or(&page));
+    let query = format!("?from={from}&epoch={epoch}");
+    let websocket = Client::try_connect_to(&program.address, &query).await.unwrap().next().await;
+    let url = format!("http://{}/v1/events/stream", program.address);
+    let mut stream = Stream::open_url(&program.http, &format!("{url}{query}"), None).await;
+    let stream = stream.next_said().await.json();
+    let id = format!("{epoch}:{}", from - 1);
+    let mut resumed = Stream::open_url(&program.http, &url, Some(&id)).await;
+    let resumed = resumed.next_said().await.json();
+    [read, Answer::of(&websocket), Answer::of(&stream), Answer::of(&resumed)]
 }
 
 async fn check(how: Damage, is_killed: bool) {
@@ -120,15 +149,15 @@ async fn check(how: Damage, is_killed: bool) {
     // Also once the log has grown past what clients have seen.
     for up_to in [first, 45] {
         publish_to(&program, up_to, &mut given).await;
-        assert_eq!(statuses(&program, first, &epoch).await, [200, 101], "{what}: read up to where the log differs");
+        let goes_on = [first; 4].map(Answer::Event);
+        assert_eq!(answers(&program, first, &epoch).await, goes_on, "{what}: read up to where the log differs");
         if first <= 40 {
-            let (status, answer) = resume(&program, 41, &epoch).await;
-            let told = (status, &answer["code"], &answer["differs_from"], &answer["epoch"]);
-            assert_eq!(told, (409, &json!("epoch.mismatch"), &json!(first), &json!(new_epoch)), "{what}: {answer}");
-            assert_eq!(statuses(&program, 41, &epoch).await, [409, 409], "{what}: read further than that");
+            let told = [(); 4].map(|()| Answer::diverged(first, &new_epoch));
+            assert_eq!(answers(&program, 41, &epoch).await, told, "{what}: read further than that");
         }
     }
-    assert_eq!(statuses(&program, 46, &new_epoch).await, [200, 101], "{what}: in the new epoch");
+    let (status, page) = resume(&program, 46, &new_epoch).await;
+    assert_eq!(status, 200, "{what}: in the new epoch: {page}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -186,5 +215,6 @@ async fn whoever_removes_the_record_gets_a_new_epoch() {
     let (new_epoch, first) = journal(&program).await;
     assert_ne!(new_epoch, epoch);
     assert_eq!(first, 11);
-    assert_eq!(statuses(&program, 11, &epoch).await, [200, 101]);
+    publish_to(&program, 11, &mut given).await;
+    assert_eq!(answers(&program, 11, &epoch).await, [11; 4].map(Answer::Event));
 }

@@ -61,16 +61,25 @@ const LAST_EVENT_ID: [&str; 2] = ["lastEventId", "last_event_id"];
 struct Opening {
     /// The first seq wanted; none: what is published from now on.
     from: Option<u64>,
-    /// The code and the text of the refusal.
-    refused: Option<(&'static str, String)>,
+    refused: Option<Refused>,
+}
+
+/// Why a stream does not begin where the client asked.
+struct Refused {
+    /// Stable, for programs.
+    code: &'static str,
+    /// For people.
+    detail: String,
+    /// The first seq at which the log may differ from what the client has, where that is known.
+    differs_from: Option<u64>,
 }
 
 impl Opening {
     /// The header `Last-Event-ID` is the newest that the client knows: its URL stays the same over
     /// all its connections. Then comes the parameter of that name, then `from` and `epoch`.
     ///
-    /// A position that this log cannot place is refused, and the stream begins with the oldest
-    /// event: of all that is there, nobody knows what the client has had.
+    /// For a position that cannot be resumed see [`Log::begin_stream`]. With an id that cannot be
+    /// read, the stream begins with the oldest event.
     fn of(query: &Query, headers: &HeaderMap, log: &Log) -> Result<Self, Problem> {
         let header =
             headers.get("last-event-id").map(|id| id.to_str().unwrap_or("bytes that are not ASCII").to_owned());
@@ -78,23 +87,23 @@ impl Opening {
         let id = header.into_iter().chain(parameters).find(|id| !id.is_empty());
         let wanted = query.start()?;
         let start = match &id {
-            None => Ok(wanted),
-            Some(id) => after(id).ok_or_else(|| {
-                let detail = format!("the last event id is <epoch>:<seq> or a seq, found {id:?}");
-                ("query.last-event-id", detail)
-            }),
+            None => wanted,
+            Some(id) => match after(id) {
+                Some(start) => start,
+                None => {
+                    let detail = format!("the last event id is <epoch>:<seq> or a seq, found {id:?}");
+                    let refused = Refused { code: "query.last-event-id", detail, differs_from: None };
+                    return Ok(Self { from: Some(log.oldest()), refused: Some(refused) });
+                }
+            },
         };
-        let placed = start.and_then(|start| match start.check(log) {
-            Ok(()) => Ok(start.from),
-            Err(problem) => Err((problem.code, problem.detail)),
+        let (from, error) = log.begin_stream(start.epoch, start.from);
+        let refused = error.map(|error| Refused {
+            code: error.code(),
+            detail: error.to_string(),
+            differs_from: error.differs_from(),
         });
-        Ok(match placed {
-            Ok(from) => Self { from, refused: None },
-            Err(refused) => {
-                let from = (id.is_some() || wanted.from.is_some()).then(|| log.oldest());
-                Self { from, refused: Some(refused) }
-            }
-        })
+        Ok(Self { from, refused })
     }
 }
 
@@ -188,7 +197,7 @@ impl<S: Source> Stream<S> {
 struct Events {
     cursor: ViewCursor,
     epoch: String,
-    refused: Option<(&'static str, String)>,
+    refused: Option<Refused>,
     metrics: Arc<Metrics>,
 }
 
@@ -200,10 +209,13 @@ impl Events {
 
 impl Source for Events {
     async fn next(&mut self) -> Option<Bytes> {
-        if let Some((code, detail)) = self.refused.take() {
+        if let Some(Refused { code, detail, differs_from }) = self.refused.take() {
             self.metrics.problems.inc(code);
             let from = self.cursor.position();
-            let data = json!({"code": code, "epoch": self.epoch, "from": from, "detail": detail});
+            let mut data = json!({"code": code, "epoch": self.epoch, "from": from, "detail": detail});
+            if let Some(differs_from) = differs_from {
+                data["differs_from"] = differs_from.into();
+            }
             return Some(Bytes::from(format!("event: epoch\nid: {}\ndata: {data}\n\n", self.id(from - 1))));
         }
         Some(match self.cursor.next().await? {

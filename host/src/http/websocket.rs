@@ -1,5 +1,6 @@
-//! `/ws/events`: the handshake (RFC 6455, section 4.2). What can be refused is refused here, as problem+json; from there on the
-//! connection is [`crate::ws`]'s.
+//! `/ws/events`: the handshake (RFC 6455, section 4.2). What is wrong with it or with its query is refused here, as
+//! problem+json; from there on the connection is [`crate::ws`]'s. A position that cannot be resumed is no refusal: a browser
+//! could not read it, so the connection says it.
 
 use super::{
     App,
@@ -20,7 +21,7 @@ use base64::{Engine, prelude::BASE64_STANDARD as STANDARD};
 use hyper_util::rt::TokioIo;
 use std::sync::Arc;
 
-/// The handshake. Everything that can be refused is refused here, as problem+json.
+/// The handshake.
 pub(super) async fn upgrade(
     State(app): State<Arc<App>>,
     RawQuery(query): RawQuery,
@@ -33,7 +34,6 @@ pub(super) async fn upgrade(
     };
     let query = Query::parse(query.as_deref(), &[&FILTER[..], &["from", "epoch"]].concat())?;
     let start = query.start()?;
-    start.check(app.bus.log())?;
     let question = query.question(&app.questions).await?;
     if let Some(problem) = app.stopping() {
         return Err(problem);
@@ -45,7 +45,8 @@ pub(super) async fn upgrade(
         Problem::new(503, "connections.full", detail).retry_after("5")
     })?;
     let upgrading = hyper::upgrade::on(&mut request);
-    let cursor = app.views.follow(question, start.from);
+    let (from, refused) = app.bus.log().begin_stream(start.epoch, start.from);
+    let cursor = app.views.follow(question, from);
     app.tasks.clone().spawn(async move {
         let _place = place;
         // Only a plain TCP socket comes in here: we accepted it ourselves.
@@ -57,7 +58,7 @@ pub(super) async fn upgrade(
             let Some(stream) = parts.io.into_inner().into_inner() else { return };
             Socket::new(stream, &parts.read_buf, context.config.max_message_bytes)
         };
-        Client::new(context, socket, cursor).run().await;
+        Client::new(context, socket, cursor, refused).run().await;
         drop(counted);
     });
     let accept =

@@ -87,4 +87,19 @@ impl Log {
             from => Ok(from),
         }
     }
+
+    /// Where a stream begins whose reader wants `from` in `epoch`: the first seq, none for what is published from now on; and
+    /// the refusal that the reader is told of in the stream, for browsers cannot read one that comes instead of a stream.
+    ///
+    /// After a refusal, a stream whose reader wanted something of the past begins where the log may differ from what the
+    /// reader has, or with the oldest event if nobody knows where that is.
+    pub fn begin_stream(&self, epoch: Option<Uuid>, from: Option<u64>) -> (Option<u64>, Option<ResumeError>) {
+        match self.resume(epoch, from) {
+            Ok(from) => (from, None),
+            Err(error) => {
+                let begin = || error.differs_from().unwrap_or_else(|| self.oldest());
+                (from.map(|_| begin()), Some(error))
+            }
+        }
+    }
 }

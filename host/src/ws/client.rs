@@ -11,7 +11,10 @@ use super::{
 };
 use crate::{
     event::{NewEvent, types},
-    log::view::{Delivery, ViewCursor},
+    log::{
+        ResumeError,
+        view::{Delivery, ViewCursor},
+    },
 };
 use bytes::Bytes;
 use futures_util::{
@@ -39,6 +42,8 @@ pub struct Client {
     socket: Socket,
     /// None: unsubscribed from everything.
     cursor: Option<ViewCursor>,
+    /// Why `cursor` does not begin where the client asked; said after the welcome.
+    refused: Option<ResumeError>,
     out: Out,
     requests: FuturesUnordered<BoxFuture<'static, ToClient>>,
     /// What it publishes, in its order; the answer, if there is one.
@@ -49,7 +54,7 @@ pub struct Client {
 
 impl Client {
     /// A connection that has been upgraded, and its place in a view.
-    pub fn new(context: Arc<Context>, socket: Socket, cursor: ViewCursor) -> Self {
+    pub fn new(context: Arc<Context>, socket: Socket, cursor: ViewCursor, refused: Option<ResumeError>) -> Self {
         let next_ping = Instant::now() + context.config.ping_s.duration();
         let clock = Clock { next_ping, pong_due: None, alarm: Box::pin(sleep_until(next_ping)) };
         Self {
@@ -57,6 +62,7 @@ impl Client {
             id: Uuid::now_v7(),
             socket,
             cursor: Some(cursor),
+            refused,
             out: Out::default(),
             requests: FuturesUnordered::new(),
             publishing: FuturesOrdered::new(),
@@ -72,6 +78,10 @@ impl Client {
         let log = self.context.bus.log();
         let (epoch, seq) = (log.epoch(), log.head());
         self.say(&ToClient::Welcome { connection_id: self.id, epoch, seq, next: self.position() });
+        if let Some(error) = self.refused.take() {
+            self.context.bus.metrics().problems.inc(error.code());
+            self.say(&ToClient::epoch(&error, self.position()));
+        }
         let end = self.serve().await.unwrap_or(End::Client);
         if !matches!(end, End::Violation) {
             // What it has published is in the log, and it is told so.

@@ -49,10 +49,8 @@ impl Client {
 
     async fn subscribe(&mut self, id: Id, wanted: Subscribe) -> ToClient {
         let Subscribe { filter, plugin, params, from } = wanted;
-        let next = self.context.bus.log().head() + 1;
-        if let Some(from) = from.filter(|from| *from > next) {
-            let detail = format!("seq {from} is ahead of the log, whose next is {next}");
-            return ToClient::Error { id, code: "from.ahead", detail };
+        if let Err(error) = self.context.bus.log().resume(None, from) {
+            return ToClient::refused(id, error.code(), &error);
         }
         match self.context.questions.resolve(Wanted { filter, plugin, params }).await {
             Err(error) => ToClient::refused(id, error.code(), &error),
