@@ -231,6 +231,21 @@ async fn every_mistake_of_a_configuration_is_said_at_once() {
     assert!(output.status.success(), "what is shown can be read back: {}", stderr(&output));
 }
 
+/// `generate > busway.toml` empties the file first, and the defaults have no admission filters.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_configuration_is_refused_and_a_comment_alone_is_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("busway.toml");
+    for command in [&["config", "check"][..], &["serve", "--memory", "--listen", "127.0.0.1:0", "--config"]] {
+        fs::write(&file, " \n").unwrap();
+        let output = within(busway().args(command).arg(&file).output()).await.unwrap();
+        assert!(!output.status.success() && stderr(&output).contains("the file is empty"), "{command:?}: {output:?}");
+    }
+    fs::write(&file, "# The defaults.\n").unwrap();
+    let output = within(busway().args(["config", "check"]).arg(&file).output()).await.unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_demo_plays_the_same_events_for_the_same_seed() {
     let play = async || {

@@ -109,6 +109,25 @@ async fn limits_set_over_the_api_outlive_reloads_sidecars_new_files_rollbacks_an
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_plugin_whose_limits_cannot_be_read_any_more_is_disabled_and_says_so() {
+    let hub = TestHub::durable(tempfile::tempdir().unwrap(), |_| ()).await;
+    hub.install("probe", probe(1), "").await;
+    hub.put_json(LIMITS, &json!({"fuel": 77_000_000})).await;
+    let dir = hub.end().await;
+    let file = rusqlite::Connection::open(dir.path().join("data/busway.db")).unwrap();
+    file.execute("UPDATE plugins SET limits = '{' WHERE name = 'probe'", []).unwrap();
+    drop(file);
+    let hub = TestHub::durable(dir, |_| ()).await;
+    let status = hub.plugin_until("probe", |status| status["state"] == "disabled").await;
+    assert_eq!(status["last_error"]["code"], "limits.unreadable", "{status}");
+    // That is not forgotten once it has been said.
+    let hub = hub.restart().await;
+    hub.plugin_until("probe", |status| status["state"] == "disabled").await;
+    let (_, status) = hub.post("/v1/plugins/probe/enable", &json!({})).await;
+    assert_eq!(status["state"], "active", "{status}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_kv_quota_below_what_is_there_refuses_writes_and_loses_nothing() {
     let hub = TestHub::start().await;
     hub.install("probe", probe(1), "retry.attempts = 1").await;

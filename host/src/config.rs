@@ -12,7 +12,7 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-/// All of it. Every key has a default, so an empty file, or none, is a configuration.
+/// All of it. Every key has a default, so an empty text, or no file, is a configuration.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Config {
     /// `[http]`

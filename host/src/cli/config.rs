@@ -2,7 +2,7 @@
 
 use super::output::print;
 use crate::config::Config;
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, bail};
 use std::{
     path::{Path, PathBuf},
     process::ExitCode,
@@ -37,5 +37,12 @@ pub(super) fn run(command: ConfigCommand) -> anyhow::Result<ExitCode> {
 pub(super) fn read(file: Option<&Path>) -> anyhow::Result<Config> {
     let Some(file) = file else { return Ok(Config::default()) };
     let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    if text.trim().is_empty() {
+        bail!(
+            "{}: the file is empty, expected a configuration. A file that is being written looks like that, and the defaults \
+             have no admission filters; for the defaults, leave `--config` out, or write a comment",
+            file.display()
+        );
+    }
     Config::parse(&text).map_err(|error| anyhow!("{}:\n{error}", file.display()))
 }

@@ -180,6 +180,11 @@ impl Stats {
         tally.last_error = Some(error);
     }
 
+    /// Remembers that nobody knows what limits an operator has set for the plugin.
+    pub(super) fn limits_unreadable(&self, detail: String) {
+        self.tally().last_error = Some(LastError::new("limits.unreadable", detail, None));
+    }
+
     /// What its instances have of the hub's memory.
     pub(super) fn held(&self) -> &Held {
         &self.held

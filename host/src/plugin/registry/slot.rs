@@ -64,12 +64,20 @@ impl Slot {
         let until = before.as_ref().and_then(|before| DateTime::from_timestamp_millis(before.quarantined_until_ms?));
         let before_count = before.as_ref().map_or(0, |before| before.quarantines);
         let name = plugin.name().as_str();
-        if let Some(Err(error)) = before
-            .as_ref()
-            .and_then(|before| before.limits.as_deref())
-            .map(|text| serde_json::from_str(text).map(|limits| plugin.standing().limits = limits))
-        {
-            tracing::warn!(plugin = name, %error, "the limits set over the API are not known any more");
+        let limits = before.as_ref().and_then(|before| before.limits.as_deref());
+        let unreadable = limits.map(serde_json::from_str).transpose().map(|limits| {
+            if let Some(limits) = limits {
+                plugin.standing().limits = limits;
+            }
+        });
+        let mut disabled = before.as_ref().is_some_and(|before| before.disabled);
+        if let Err(error) = unreadable {
+            // They may have been the tighter ones.
+            disabled = true;
+            tracing::error!(plugin = name, %error, "the limits set over the API cannot be read: the plugin is disabled");
+            let detail =
+                format!("the limits set over the API cannot be read ({error}): set them again, then enable the plugin");
+            plugin.stats().limits_unreadable(detail);
         }
         // None of it was ever said: as if it had been said that there is nothing to say.
         let nothing = || unremarkable(name);
@@ -88,7 +96,7 @@ impl Slot {
             quarantined_at: until.map(|_| Instant::now()),
             pair: None,
             pair_due: false,
-            disabled: before.is_some_and(|before| before.disabled),
+            disabled,
             sentence: until.and_then(|until| {
                 // No longer than it was, wherever the wall clock has gone.
                 let longest = quarantine_after(before_count.saturating_sub(1));
