@@ -11,6 +11,7 @@ use std::{
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("event", &[]),
     ("metrics", &[]),
+    ("incoming", &["metrics"]),
     ("kv", &["event"]),
     ("listen", &[]),
     ("seconds", &[]),
@@ -22,11 +23,17 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("plugin/registry", &["event", "journal", "kv", "metrics", "plugin"]),
     ("plugin/lane", &["bus", "event", "journal", "kv", "log", "plugin", "question"]),
     ("question", &["event", "log", "metrics", "plugin"]),
-    ("ws", &["bus", "event", "log", "metrics", "question", "seconds"]),
-    ("http", &["bus", "event", "journal", "listen", "log", "metrics", "plugin", "question", "seconds", "ws"]),
+    ("ws", &["bus", "event", "incoming", "log", "metrics", "question", "seconds"]),
+    (
+        "http",
+        &["bus", "event", "incoming", "journal", "listen", "log", "metrics", "plugin", "question", "seconds", "ws"],
+    ),
     ("confine", &[]),
     ("config", &["bus", "confine", "http", "journal", "log", "plugin", "seconds", "ws"]),
-    ("hub", &["bus", "config", "event", "http", "journal", "kv", "log", "metrics", "plugin", "question", "ws"]),
+    (
+        "hub",
+        &["bus", "config", "event", "http", "incoming", "journal", "kv", "log", "metrics", "plugin", "question", "ws"],
+    ),
     ("demo", &["event"]),
     ("cli", &["bus", "config", "confine", "demo", "event", "hub", "journal", "kv", "listen", "plugin", "text"]),
     ("main", &["cli"]),

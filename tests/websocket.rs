@@ -14,7 +14,13 @@ use tokio::{
     net::TcpSocket,
     sync::Semaphore,
 };
-use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::{
+    Message,
+    protocol::frame::{
+        Frame,
+        coding::{Data, OpCode},
+    },
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_welcome_names_connection_epoch_and_seq() {
@@ -156,6 +162,37 @@ async fn bad_query_parameters_are_refused_before_the_connection() {
         let refused = Client::try_connect(&hub, query).await.err().unwrap();
         assert_eq!((refused.0, &refused.1["code"]), (status, &json!(code)), "{query}: {refused:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_that_are_not_whole_have_a_bound_in_common() {
+    let hub = TestHub::with(|config| {
+        config.http.max_total_body_bytes = 0;
+        config.websocket.max_message_bytes = 1 << 20;
+    })
+    .await;
+    let metrics = hub.bus().metrics().clone();
+    let begin = async |client: &mut Client| {
+        let payload = vec![b' '; 900 << 10];
+        let frame = Frame::message(payload, OpCode::Data(Data::Text), false);
+        client.socket.send(Message::Frame(frame)).await.unwrap();
+    };
+    let mut first = Client::connect(&hub, "?types=none").await;
+    begin(&mut first).await;
+    until(|| metrics.http_body_bytes.get() >= 900 << 10).await;
+    // A ping between the fragments takes nothing of it away.
+    first.socket.send(Message::Ping("x".into())).await.unwrap();
+    let mut second = Client::connect(&hub, "?types=none").await;
+    begin(&mut second).await;
+    let close = second.closed().await.unwrap();
+    assert_eq!(u16::from(close.code), 1013, "{close:?}");
+    assert!(close.reason.contains(r#""code":"bodies.full""#), "{close:?}");
+    assert!(metrics.http_body_bytes.get() >= 900 << 10);
+    // Small ones have a part of their own.
+    let mut third = Client::connect(&hub, "?types=none").await;
+    third.ask(json!({"op": "ping"}), "pong").await;
+    first.socket.send(Message::Frame(Frame::message("7", OpCode::Data(Data::Continue), true))).await.unwrap();
+    until(|| metrics.http_body_bytes.get() == 0).await;
 }
 
 /// A browser cannot read why a handshake was refused.

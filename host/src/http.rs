@@ -22,12 +22,13 @@ mod status;
 mod stream;
 mod websocket;
 
-use crate::{bus::Bus, log::view::Views, plugin::registry::Registry, question::Questions, seconds::Seconds, ws};
+use crate::{
+    bus::Bus, incoming::Budget, log::view::Views, plugin::registry::Registry, question::Questions, seconds::Seconds, ws,
+};
 use axum::{
     Router,
     routing::{get, post, put},
 };
-pub use body::Budget;
 use problem::Problem;
 use serde::{Deserialize, Serialize};
 use std::{net::SocketAddr, sync::Arc};
@@ -51,8 +52,8 @@ pub struct HttpConfig {
     pub keep_alive_timeout_s: Seconds,
     /// A request whose body is not there after this is answered with 408; in seconds.
     pub body_timeout_s: Seconds,
-    /// Most bytes that the bodies of all requests under way use; a body beyond it is answered with
-    /// 503. At least 2 MiB. A quarter of it is for bodies of at most 64 KiB.
+    /// Most bytes that the bodies of all requests under way, and WebSocket messages that are not
+    /// whole, use; a body beyond it is answered with 503. At least 2 MiB. A quarter of it is for bodies of at most 64 KiB.
     pub max_total_body_bytes: usize,
     /// A connection to which nothing could be written for this long is cut; in seconds.
     pub write_timeout_s: Seconds,
@@ -118,8 +119,8 @@ pub struct App {
     pub questions: Questions,
     /// See [`Readiness`].
     pub ready: Readiness,
-    /// The memory of request bodies.
-    pub bodies: Arc<Budget>,
+    /// The memory of what clients are sending.
+    pub incoming: Arc<Budget>,
     /// Bounds of HTTP.
     pub http: HttpConfig,
     /// What WebSocket connections work on.

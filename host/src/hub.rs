@@ -5,6 +5,7 @@ use crate::{
     config::Config,
     event::NewEvent,
     http::{self, App, NotReady, Readiness},
+    incoming,
     journal::{self, KvEntry, Memory},
     kv,
     log::{
@@ -75,8 +76,10 @@ impl Hub {
         let lanes = Lanes::start(bus.clone(), plugins.clone(), questions.clone(), when_known);
         let ready = Arc::new(watch::Sender::new(Err(NotReady::Loading)));
         let (views, closing) = (Views::new(bus.log().clone()), CancellationToken::new());
+        let incoming = incoming::Budget::new(config.http.max_total_body_bytes, metrics.clone());
         let websocket = ws::Context {
             bus: bus.clone(),
+            incoming: incoming.clone(),
             views: views.clone(),
             questions: questions.clone(),
             config: config.websocket,
@@ -88,7 +91,7 @@ impl Hub {
             plugins,
             questions,
             ready: ready.subscribe(),
-            bodies: http::Budget::new(config.http.max_total_body_bytes, metrics.clone()),
+            incoming,
             http: config.http.clone(),
             websocket: Arc::new(websocket),
             drained: CancellationToken::new(),

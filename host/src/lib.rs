@@ -11,6 +11,7 @@ pub mod demo;
 pub mod event;
 pub mod http;
 pub mod hub;
+pub mod incoming;
 pub mod journal;
 pub mod kv;
 pub mod listen;

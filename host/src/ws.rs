@@ -12,8 +12,9 @@ mod socket;
 pub use client::Client;
 pub use socket::Socket;
 
-use crate::{bus::Bus, log::view::Views, question::Questions, seconds::Seconds};
+use crate::{bus::Bus, incoming::Budget, log::view::Views, question::Questions, seconds::Seconds};
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 /// What all connections work on.
@@ -22,6 +23,8 @@ pub struct Context {
     pub bus: Bus,
     /// Its views.
     pub views: Views,
+    /// The memory of messages that are not whole.
+    pub incoming: Arc<Budget>,
     /// Turns filters into questions.
     pub questions: Questions,
     /// What a connection may cost.

@@ -11,10 +11,12 @@ use super::{
 };
 use crate::{
     event::{NewEvent, types},
+    incoming::Held,
     log::{
         ResumeError,
         view::{Delivery, ViewCursor},
     },
+    metrics::{Door, Reason},
 };
 use bytes::Bytes;
 use futures_util::{
@@ -42,6 +44,8 @@ pub struct Client {
     socket: Socket,
     /// None: unsubscribed from everything.
     cursor: Option<ViewCursor>,
+    /// What it uses of the memory of messages that are not whole.
+    held: Held,
     /// Why `cursor` does not begin where the client asked; said after the welcome.
     refused: Option<ResumeError>,
     out: Out,
@@ -57,8 +61,10 @@ impl Client {
     pub fn new(context: Arc<Context>, socket: Socket, cursor: ViewCursor, refused: Option<ResumeError>) -> Self {
         let next_ping = Instant::now() + context.config.ping_s.duration();
         let clock = Clock { next_ping, pong_due: None, alarm: Box::pin(sleep_until(next_ping)) };
+        let held = context.incoming.hold();
         Self {
             context,
+            held,
             id: Uuid::now_v7(),
             socket,
             cursor: Some(cursor),
@@ -101,7 +107,7 @@ impl Client {
             End::Slow => metrics.websocket_slow.inc(),
             End::NoPong => metrics.websocket_dead.inc(),
             End::Violation | End::Binary => metrics.websocket_violations.inc(),
-            End::GoingAway | End::Client => {}
+            End::GoingAway | End::Client | End::Full => {}
         }
         let (code, reason) = end.codes();
         let gone = json!({"connection_id": self.id, "code": code, "reason": reason, "resume": resume, "delivered": self.delivered});
@@ -213,7 +219,12 @@ impl Client {
     async fn read(&mut self) -> Option<End> {
         loop {
             match self.socket.message() {
-                Ok(None) => return None,
+                Ok(None) if self.held.set(self.socket.unfinished()) => return None,
+                Ok(None) => {
+                    tracing::debug!(connection_id = %self.id, "{}", self.context.incoming.refusal());
+                    self.context.bus.count_rejected(Door::Websocket, 1, Reason::Full);
+                    return Some(End::Full);
+                }
                 Ok(Some(Message::Text(text))) => {
                     self.context.bus.metrics().websocket_messages.inc();
                     // Many may have come at once.

@@ -230,6 +230,8 @@ pub(super) enum End {
     GoingAway,
     /// A binary message.
     Binary,
+    /// What clients are sending uses all the memory for it.
+    Full,
     /// It did not read.
     Slow,
     /// It did not answer a ping.
@@ -246,6 +248,7 @@ impl End {
         match self {
             Self::GoingAway => (1001, "going-away"),
             Self::Binary => (1003, "binary"),
+            Self::Full => (1013, "bodies.full"),
             Self::Slow => (4001, "slow"),
             Self::NoPong => (4002, "no-pong"),
             Self::Violation => (1002, "violation"),

@@ -17,12 +17,17 @@ const READ_BYTES: usize = 4 << 10;
 /// More than this waiting to be said to a client that does not read: no more is read from it.
 const MAX_UNSAID_BYTES: usize = 256 << 10;
 
+/// Bytes of the header of a client's control frame: two, and the mask.
+const CONTROL_HEADER: usize = 6;
+
 /// See the module's head.
 pub struct Socket {
     stream: TcpStream,
     context: WebSocketContext,
     memory: Memory,
     headers: Headers,
+    /// Bytes that came since the last whole message of data.
+    unfinished: usize,
     /// What is wrong with the frame after all those in `memory`. Nothing of what comes after it is
     /// read.
     broken: Option<HeaderError>,
@@ -117,7 +122,7 @@ impl Socket {
             .max_frame_size(Some(max_message_bytes));
         let context = WebSocketContext::new(Role::Server, Some(config));
         let (memory, headers) = (Memory::default(), Headers::default());
-        let mut socket = Self { stream, context, memory, headers, broken: None };
+        let mut socket = Self { stream, context, memory, headers, unfinished: 0, broken: None };
         socket.take_in(early);
         socket
     }
@@ -131,7 +136,13 @@ impl Socket {
                 &bytes[..good]
             }
         };
+        self.unfinished += good.len();
         self.memory.incoming.extend_from_slice(good);
+    }
+
+    /// Bytes of a message of which the rest has not come.
+    pub(super) fn unfinished(&self) -> usize {
+        self.unfinished
     }
 
     /// Whether there is room for the answer to another message.
@@ -168,6 +179,14 @@ impl Socket {
             },
             Err(error) => return Err(error.into()),
         };
+        match &message {
+            Some(Message::Text(_) | Message::Binary(_)) => self.unfinished = self.memory.incoming.len(),
+            // They may come between the frames of a message, and are gone.
+            Some(Message::Ping(payload) | Message::Pong(payload)) => {
+                self.unfinished -= self.unfinished.min(payload.len() + CONTROL_HEADER);
+            }
+            _ => {}
+        }
         // Answers to pings and closes go out with whatever goes out next.
         self.context.flush(&mut self.memory)?;
         Ok(message)
