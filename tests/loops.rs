@@ -7,7 +7,7 @@ use crate::{
 use busway::{
     event::{Event, NewEvent},
     journal::{self, JournalConfig},
-    log::{Applied, CommitError, Log, LogConfig, MAX_DESCENDANTS},
+    log::{CommitError, Log, LogConfig, MAX_DESCENDANTS},
 };
 use serde_json::{Value, json};
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -158,7 +158,7 @@ async fn what_the_journal_did_not_take_does_not_count() {
             Arc::<Event>::new(event)
         };
         let events = std::iter::repeat_with(event).take(count).collect();
-        within(log.commit(events, Box::new(|| Ok(Applied::default())))).await
+        within(log.commit(events, Vec::new())).await
     };
     assert_eq!(commit(1, 400).await, Ok(()));
     let disk = rusqlite::Connection::open(dir.path().join(journal::FILE)).unwrap();

@@ -11,6 +11,7 @@
 //! then `log/sequencer.rs`.
 
 mod budget;
+mod committer;
 mod config;
 pub mod cursor;
 mod dedup;
@@ -23,9 +24,10 @@ mod sequencer;
 pub mod tail;
 pub mod view;
 
+pub use committer::Committer;
 pub use config::LogConfig;
 pub use cursor::{Chunk, Cursor, Gap, Step};
-pub use message::{Applied, Apply, Seqs, Submitted, Undo};
+pub use message::{Chain, Seqs, Submitted};
 pub use resume::ResumeError;
 
 use crate::{
@@ -37,7 +39,7 @@ use anyhow::Context;
 use budget::Budget;
 use dedup::Dedup;
 use descendants::Descendants;
-use message::{Append, Commit, Purpose};
+use message::{Ack, Append, Commit, Purpose};
 use sequencer::Sequencer;
 use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
@@ -74,7 +76,7 @@ struct Shared {
     head: watch::Sender<Head>,
     ingress: mpsc::Sender<Append>,
     queued: Budget,
-    commits: mpsc::Sender<Commit>,
+    commits: mpsc::UnboundedSender<Commit>,
     phase: watch::Sender<Phase>,
     metrics: Arc<Metrics>,
 }
@@ -87,11 +89,6 @@ enum Phase {
     Draining,
     Closed,
 }
-
-/// Another call has changed what this one read; nothing was applied.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("another call changed what this one had read")]
-pub struct Conflict;
 
 /// Why the log did not take events.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -140,7 +137,7 @@ impl Log {
     fn build(config: &LogConfig, metrics: Arc<Metrics>, opened: Option<Opened>) -> (Self, Sequencer) {
         let ingress_events = config.ingress_events.get();
         let (ingress, appends) = mpsc::channel(ingress_events.min(Semaphore::MAX_PERMITS));
-        let (commits, commit_queue) = mpsc::channel(config.commit_slots.max(1));
+        let (commits, commit_queue) = mpsc::unbounded_channel();
         let mut dedup = Dedup::new(config.dedup_window(), config.dedup_events);
         let (mut lineage, mut seq, mut journal, mut writer) = (Lineage::new(1), 0, None, None);
         if let Some(opened) = opened {
@@ -264,13 +261,13 @@ impl Log {
         })
     }
 
-    /// Commits what a handler's call did: `apply` and `events` together, or neither. Its queue is the handlers' own, so
-    /// it never waits behind publishers (I5).
+    /// Commits what a handler's call did, in one: `events`, and `changes` that the journal is to know. Its queue is the
+    /// handlers' own, so it never waits behind publishers (I5).
     ///
     /// # Errors
-    /// Whatever `apply` found, a loop, or the journal: then the events are not in the log.
-    pub async fn commit(&self, events: Vec<Arc<Event>>, apply: Apply) -> Result<(), CommitError> {
-        self.send(events, apply, Purpose::Call).await
+    /// A loop, or the journal: then the events are not in the log.
+    pub async fn commit(&self, events: Vec<Arc<Event>>, changes: Vec<Change>) -> Result<(), CommitError> {
+        self.send(events, changes, Purpose::Call).await
     }
 
     /// As [`Log::commit`], for the hub's own events and what goes with them. In memory only the events matter.
@@ -281,18 +278,23 @@ impl Log {
         if self.shared.journal.is_none() && events.is_empty() {
             return Ok(());
         }
-        self.send(events, Box::new(|| Ok(Applied { changes, undo: None })), Purpose::Own).await
+        self.send(events, changes, Purpose::Own).await
     }
 
     async fn tidy(&self) -> Result<(), CommitError> {
-        self.send(Vec::new(), Box::new(|| Ok(Applied::default())), Purpose::Tidy).await
+        self.send(Vec::new(), Vec::new(), Purpose::Tidy).await
     }
 
-    async fn send(&self, events: Vec<Arc<Event>>, apply: Apply, purpose: Purpose) -> Result<(), CommitError> {
+    async fn send(&self, events: Vec<Arc<Event>>, changes: Vec<Change>, purpose: Purpose) -> Result<(), CommitError> {
         let (ack, done) = oneshot::channel();
-        let commit = Commit { events, apply, purpose, ack };
-        self.shared.commits.send(commit).await.map_err(|_| CommitError::Stopped)?;
+        let commit = Commit { events, changes, purpose, chain: None, ack: Ack::One(ack) };
+        self.shared.commits.send(commit).map_err(|_| CommitError::Stopped)?;
         done.await.map_err(|_| CommitError::Stopped)?
+    }
+
+    /// A way to hand in commits one after the other without waiting for each.
+    pub fn committer(&self) -> Committer {
+        Committer::new(self.shared.clone())
     }
 
     /// A cursor whose next event is `from` (at least 1).
@@ -357,9 +359,9 @@ fn weight(events: &[Arc<Event>]) -> usize {
 /// Why a call's effects were not committed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CommitError {
-    /// See [`Conflict`]: run the call again.
-    #[error(transparent)]
-    Conflict(#[from] Conflict),
+    /// A commit before it in its [`Chain`] was refused: run the call again.
+    #[error("what this call had read was taken back")]
+    Broken,
     /// More would come of one event than [`MAX_DESCENDANTS`]. Nothing was applied, and running the call again changes nothing.
     #[error("event {root} would have {descendants} descendants, at most {MAX_DESCENDANTS} are allowed")]
     Loop {

@@ -25,9 +25,6 @@ pub struct LogConfig {
     pub dedup_window_s: Seconds,
     /// Most events that are known so; 0 turns it off.
     pub dedup_events: usize,
-    /// Most handler calls whose effects wait for the sequencer at once.
-    #[serde(skip)]
-    pub commit_slots: usize,
 }
 
 impl Default for LogConfig {
@@ -40,7 +37,6 @@ impl Default for LogConfig {
             ingress_bytes: 32 << 20,
             dedup_window_s: Seconds::new(120),
             dedup_events: 262_144,
-            commit_slots: 1_024,
         }
     }
 }

@@ -1,9 +1,12 @@
 //! What publishers and handlers say to the sequencer, and what it answers.
 
-use super::{AppendError, CommitError, Conflict};
+use super::{AppendError, CommitError};
 use crate::{event::Event, journal::Change, metrics::Door};
-use std::sync::Arc;
-use tokio::sync::oneshot;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering::Relaxed},
+};
+use tokio::sync::{mpsc, oneshot};
 
 /// Events that one publisher hands in together: they get seqs in a row.
 #[derive(Debug)]
@@ -34,12 +37,14 @@ pub enum Seqs {
     Each(Vec<(u64, bool)>),
 }
 
-/// What must become true at once: a call's events and whatever goes with them.
+/// What becomes true at once: events, and what the journal is to know besides. Plain data, which the sequencer applies.
 pub(super) struct Commit {
     pub(super) events: Vec<Arc<Event>>,
-    pub(super) apply: Apply,
+    pub(super) changes: Vec<Change>,
     pub(super) purpose: Purpose,
-    pub(super) ack: oneshot::Sender<Result<(), CommitError>>,
+    /// What it rests on; none: nothing.
+    pub(super) chain: Option<Chain>,
+    pub(super) ack: Ack,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,20 +57,42 @@ pub(super) enum Purpose {
     Tidy,
 }
 
-/// Makes the rest of a call's effects true in memory; run by the sequencer, so no two run at once. It must not block.
-pub type Apply = Box<dyn FnOnce() -> Result<Applied, Conflict> + Send>;
-
-/// What was made true in memory.
-#[derive(Default)]
-pub struct Applied {
-    /// For the journal.
-    pub changes: Vec<Change>,
-    /// Takes it back, should the journal not have taken it.
-    pub undo: Option<Undo>,
+/// A run of commits, each of which rests on those before it, as a handler's do: its next call reads what the last one wrote
+/// before that is on disk. Once one of them is refused, so are all that follow. Their owner takes back what they did in memory
+/// and begins another run.
+#[derive(Debug, Clone, Default)]
+pub struct Chain {
+    is_broken: Arc<AtomicBool>,
 }
 
-/// See [`Applied`].
-pub type Undo = Box<dyn FnOnce() + Send>;
+impl Chain {
+    /// Whether one of its commits was refused.
+    pub fn is_broken(&self) -> bool {
+        self.is_broken.load(Relaxed)
+    }
+
+    pub(super) fn break_off(&self) {
+        self.is_broken.store(true, Relaxed);
+    }
+}
+
+/// Where the word goes that a commit is on disk, or why not.
+pub(super) enum Ack {
+    /// To one that waits for this commit.
+    One(oneshot::Sender<Result<(), CommitError>>),
+    /// To the owner of many: in the order in which it handed them in.
+    Each(mpsc::UnboundedSender<Result<(), CommitError>>),
+}
+
+impl Ack {
+    /// Who has gone away does not matter.
+    pub(super) fn send(self, result: Result<(), CommitError>) {
+        match self {
+            Self::One(to) => drop(to.send(result)),
+            Self::Each(to) => drop(to.send(result)),
+        }
+    }
+}
 
 /// Events on their way into the log.
 #[derive(Debug)]

@@ -4,10 +4,10 @@
 //! journal the sequencer is a thread, since the disk blocks it; in memory it is a task.
 
 use super::{
-    AppendError, CommitError, Conflict, Phase, Shared,
+    AppendError, CommitError, Phase, Shared,
     dedup::Dedup,
     descendants::{Descendants, TooMany, brought_about},
-    message::{Append, Applied, Commit, Purpose, Seqs, Undo},
+    message::{Ack, Append, Chain, Commit, Purpose, Seqs},
     tail::Batch,
 };
 use crate::{
@@ -16,7 +16,10 @@ use crate::{
     metrics::{PerDoor, Reason},
 };
 use std::{io, sync::Arc};
-use tokio::sync::{mpsc::Receiver, oneshot};
+use tokio::sync::{
+    mpsc::{Receiver, UnboundedReceiver},
+    oneshot,
+};
 
 /// Most appends and most commits of one round: a round is what consumers get at once, so it bounds their latency.
 const ROUND: usize = 256;
@@ -25,7 +28,7 @@ const ROUND: usize = 256;
 pub(super) struct Sequencer {
     pub(super) shared: Arc<Shared>,
     pub(super) appends: Receiver<Append>,
-    pub(super) commits: Receiver<Commit>,
+    pub(super) commits: UnboundedReceiver<Commit>,
     pub(super) dedup: Dedup,
     pub(super) descendants: Descendants,
     pub(super) writer: Option<Writer>,
@@ -95,7 +98,7 @@ impl Sequencer {
         let mut tidy = false;
         for commit in commits.drain(..) {
             tidy |= commit.purpose == Purpose::Tidy;
-            round.commit(&self.shared, &mut self.descendants, commit);
+            round.commit(&mut self.descendants, commit);
         }
         // Also before: nobody may have published for long.
         let mut forgotten = self.dedup.forget();
@@ -133,7 +136,6 @@ impl Drop for Closing {
     }
 }
 
-type CommitAck = oneshot::Sender<Result<(), CommitError>>;
 type AppendAck = oneshot::Sender<Result<Seqs, AppendError>>;
 
 /// What becomes true at once, or not at all.
@@ -141,14 +143,13 @@ struct Round {
     next: u64,
     events: Vec<Arc<Event>>,
     changes: Vec<Change>,
-    undo: Vec<Undo>,
     calls: u64,
     emitted: u64,
     own: u64,
     own_appended: u64,
-    committed: Vec<CommitAck>,
-    conflicts: Vec<CommitAck>,
-    loops: Vec<(CommitAck, TooMany)>,
+    /// In the order in which they came: each with its chain, and why it is refused if it is.
+    commits: Vec<(Ack, Option<Chain>, Result<(), CommitError>)>,
+    loops: u64,
     appended: Vec<(AppendAck, Seqs)>,
     /// Events and bytes that leave the ingress queue.
     taken: (usize, usize),
@@ -167,14 +168,12 @@ impl Round {
             next,
             events: Vec::new(),
             changes: Vec::new(),
-            undo: Vec::new(),
             calls: 0,
             emitted: 0,
             own: 0,
             own_appended: 0,
-            committed: Vec::new(),
-            conflicts: Vec::new(),
-            loops: Vec::new(),
+            commits: Vec::new(),
+            loops: 0,
             appended: Vec::new(),
             taken: (0, 0),
             accepted: PerDoor::default(),
@@ -184,35 +183,29 @@ impl Round {
         }
     }
 
-    fn commit(&mut self, shared: &Shared, descendants: &mut Descendants, commit: Commit) {
-        let brought = if commit.purpose == Purpose::Call { brought_about(&commit.events) } else { None };
-        // Before anything is applied: what is refused needs no taking back.
-        if let Some((root, more)) = brought
-            && let Err(too_many) = descendants.check(root, more)
+    fn commit(&mut self, descendants: &mut Descendants, commit: Commit) {
+        let Commit { events, changes, purpose, chain, ack } = commit;
+        let checked = check(descendants, &events, purpose, chain.as_ref());
+        let result = checked.map(|brought| {
+            if let Some((root, more)) = brought {
+                descendants.add(root, more);
+                self.brought_about.push((root, more));
+            }
+            let count = events.len() as u64;
+            match purpose {
+                Purpose::Call => (self.calls, self.emitted) = (self.calls + 1, self.emitted + count),
+                Purpose::Own | Purpose::Tidy => self.own += count,
+            }
+            self.changes.extend(changes);
+            events.into_iter().for_each(|event| self.number(event));
+        });
+        if result.is_err()
+            && let Some(chain) = &chain
         {
-            return self.loops.push((commit.ack, too_many));
+            chain.break_off();
         }
-        match (commit.apply)() {
-            Ok(Applied { changes, undo }) => {
-                self.changes.extend(changes);
-                self.undo.extend(undo);
-                if let Some((root, more)) = brought {
-                    descendants.add(root, more);
-                    self.brought_about.push((root, more));
-                }
-                let events = commit.events.len() as u64;
-                match commit.purpose {
-                    Purpose::Call => (self.calls, self.emitted) = (self.calls + 1, self.emitted + events),
-                    Purpose::Own | Purpose::Tidy => self.own += events,
-                }
-                commit.events.into_iter().for_each(|event| self.number(event));
-                self.committed.push(commit.ack);
-            }
-            Err(Conflict) => {
-                shared.metrics.commit_conflicts.inc();
-                self.conflicts.push(commit.ack);
-            }
-        }
+        self.loops += u64::from(matches!(result, Err(CommitError::Loop { .. })));
+        self.commits.push((ack, chain, result));
     }
 
     fn append(&mut self, dedup: &mut Dedup, append: Append) {
@@ -258,7 +251,7 @@ impl Round {
     fn finish(self, shared: &Shared) {
         let metrics = &shared.metrics;
         metrics.commits.add(self.calls);
-        metrics.commit_loops.add(self.loops.len() as u64);
+        metrics.commit_loops.add(self.loops);
         metrics.events_emitted.add(self.emitted);
         metrics.events_internal.add(self.own + self.own_appended);
         metrics.doors.taken(self.accepted, self.duplicates);
@@ -280,18 +273,15 @@ impl Round {
         for (ack, seqs) in self.appended {
             let _ = ack.send(Ok(seqs));
         }
-        for ack in self.committed {
-            let _ = ack.send(Ok(()));
+        for (ack, _, result) in self.commits {
+            ack.send(result);
         }
-        for (ack, TooMany { root, descendants }) in self.loops {
-            let _ = ack.send(Err(CommitError::Loop { root, descendants }));
-        }
-        conflict(self.conflicts);
     }
 
     /// Nothing of it is true.
     fn fail(self, shared: &Shared, error: &WriteError) {
-        self.undo.into_iter().rev().for_each(|undo| undo());
+        // First of all: what is handed in from now on rests on what is not true.
+        self.commits.iter().filter_map(|(_, chain, _)| chain.as_ref()).for_each(Chain::break_off);
         let (events, bytes) = self.taken;
         shared.metrics.doors.failed(self.accepted, Reason::Journal);
         shared.metrics.doors.failed(self.duplicates, Reason::Journal);
@@ -300,16 +290,30 @@ impl Round {
         for (ack, _) in self.appended {
             let _ = ack.send(Err(AppendError::Journal(error.clone())));
         }
-        // Also what was too much: together with what is taken back now, so it may not be.
-        for ack in self.committed.into_iter().chain(self.loops.into_iter().map(|(ack, _)| ack)) {
-            let _ = ack.send(Err(CommitError::Journal(error.clone())));
+        for (ack, _, result) in self.commits {
+            ack.send(Err(match result {
+                Err(CommitError::Broken) => CommitError::Broken,
+                // Also what was too much: together with what is taken back now, so it may not be.
+                _ => CommitError::Journal(error.clone()),
+            }));
         }
-        conflict(self.conflicts);
     }
 }
 
-fn conflict(acks: Vec<CommitAck>) {
-    for ack in acks {
-        let _ = ack.send(Err(CommitError::Conflict(Conflict)));
+/// Whether a commit may become true, and what it brings about. Nothing of one that may not is.
+fn check(
+    descendants: &Descendants,
+    events: &[Arc<Event>],
+    purpose: Purpose,
+    chain: Option<&Chain>,
+) -> Result<Option<(u64, u64)>, CommitError> {
+    if chain.is_some_and(Chain::is_broken) {
+        return Err(CommitError::Broken);
     }
+    let brought = if purpose == Purpose::Call { brought_about(events) } else { None };
+    if let Some((root, more)) = brought {
+        let too_many = |TooMany { root, descendants }| CommitError::Loop { root, descendants };
+        descendants.check(root, more).map_err(too_many)?;
+    }
+    Ok(brought)
 }

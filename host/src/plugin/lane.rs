@@ -7,10 +7,12 @@
 //! at `lane/worker.rs`; `lane/call.rs` is one attempt.
 
 mod call;
+mod finish;
 mod front;
 mod held;
 mod order;
 mod pace;
+mod pipeline;
 mod place;
 mod retries;
 mod settle;
@@ -137,4 +139,6 @@ struct Job {
     recorded: bool,
     /// One of its attempts has counted as a fault of the plugin's.
     faulted: bool,
+    /// How often this attempt was run again because another call had changed what it read.
+    conflicts: u32,
 }

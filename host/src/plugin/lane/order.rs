@@ -22,7 +22,7 @@ pub(super) struct Order {
 }
 
 impl Order {
-    /// Puts an event in line. Seqs only grow from call to call.
+    /// Puts an event in line, behind those with its key.
     pub(super) fn push(&mut self, by: Option<OrderBy>, job: Job) {
         let Some(key) = key(by, &job.event) else { return self.ready.push_back(job) };
         self.keys.insert(job.event.seq, key.clone());
@@ -62,6 +62,22 @@ impl Order {
         self.ready.push_front(job);
     }
 
+    /// Puts events that had been done back in line, with those that are in line, by seq. Nothing is at work. `waiting`: the seqs of
+    /// those that wait for another try, which keep their keys.
+    pub(super) fn put_back(&mut self, by: Option<OrderBy>, jobs: Vec<Job>, waiting: impl Iterator<Item = u64>) {
+        let behind = self.busy.drain().flat_map(|(_, behind)| behind);
+        let mut all: Vec<Job> = self.ready.drain(..).chain(behind).chain(jobs).collect();
+        all.sort_unstable_by_key(|job| job.event.seq);
+        let keys = std::mem::take(&mut self.keys);
+        for seq in waiting {
+            if let Some(key) = keys.get(&seq) {
+                self.keys.insert(seq, key.clone());
+                self.busy.insert(key.clone(), VecDeque::new());
+            }
+        }
+        all.into_iter().for_each(|job| self.push(by, job));
+    }
+
     /// Ends an event: the next one with its key may be handled.
     pub(super) fn done(&mut self, job: &Job) {
         let Some(key) = self.keys.remove(&job.event.seq) else { return };
@@ -93,7 +109,7 @@ mod tests {
         let event = NewEvent::new("a");
         let mut event = source.map_or(event.clone(), |source| event.source(source)).admit().unwrap();
         event.seq = seq;
-        Job { event: Arc::new(event), attempt: 1, recorded: false, faulted: false }
+        Job { event: Arc::new(event), attempt: 1, recorded: false, faulted: false, conflicts: 0 }
     }
 
     fn ready(order: &mut Order) -> Vec<u64> {

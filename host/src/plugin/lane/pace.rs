@@ -3,8 +3,7 @@
 
 use super::{
     Job,
-    call::{Ended, call},
-    settle::settle,
+    call::{Outcome, Returned, call},
     worker::Lane,
 };
 use crate::plugin::Version;
@@ -51,7 +50,11 @@ impl Lane {
     /// Begins as many calls as may run at once. `hold`: not while the plugin is over its rate.
     pub(super) fn begin(&mut self, version: &Version, hold: bool) {
         self.pace.rate = version.limits().emit_rate;
-        while self.calls.len() < version.concurrency() && self.order.is_ready() {
+        while self.calls.len() < version.concurrency()
+            && self.order.is_ready()
+            && self.pipeline.has_room()
+            && self.read_at.is_none()
+        {
             if hold && self.is_held_back() {
                 return;
             }
@@ -72,19 +75,22 @@ impl Lane {
         self.pace.until.is_some()
     }
 
-    fn call(&mut self, job: Job, version: &Version) {
-        let (bus, plugin, name, active) =
-            (self.bus.clone(), self.plugin.clone(), self.name.clone(), self.active.clone());
+    pub(super) fn call(&mut self, job: Job, version: &Version) {
+        let (bus, plugin, active) = (self.bus.clone(), self.plugin.clone(), self.active.clone());
+        let is_durable = self.flush.is_some();
         let call = async move {
             let _active = bus.metrics().active_handlers.hold();
-            let called = AssertUnwindSafe(call(&bus, &plugin, &name, active, &job)).catch_unwind().await;
-            let ended = called.unwrap_or_else(|_| Ended::Dead {
-                code: "panic",
-                message: "the hub's own code panicked over it".into(),
-                version: None,
-            });
-            let settled = settle(&bus, &plugin, &name, &job, ended).await;
-            (job, settled)
+            let kept = job.clone();
+            let called = AssertUnwindSafe(call(&plugin, is_durable, active, job)).catch_unwind().await;
+            called.unwrap_or_else(|_| Returned {
+                job: kept,
+                outcome: Outcome::Dead {
+                    code: "panic",
+                    message: "the hub's own code panicked over it".into(),
+                    version: None,
+                },
+                shown: None,
+            })
         };
         match version.threads() {
             Some(slow) => self.calls.spawn_on(call, slow),

@@ -31,7 +31,7 @@ impl Lane {
                 self.bury_gone(retry.seq, retry.attempt).await?;
                 continue;
             };
-            let job = Job { event, attempt: retry.attempt, recorded: true, faulted: false };
+            let job = Job { event, attempt: retry.attempt, recorded: true, faulted: false, conflicts: 0 };
             self.held.insert(&job.event, true);
             if !retry.pause.is_zero() && self.order.claim(by, &job) {
                 self.wait(Instant::now() + retry.pause, job);

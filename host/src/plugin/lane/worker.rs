@@ -1,7 +1,7 @@
 //! A lane's own task: reads events, hands them to the plugin as far as order and room allow, and does with each what its
 //! attempt meant. Everything that it holds is bounded; what waits for another try is held too.
 
-use super::{Job, held::Held, order::Order, pace::Pace, place::Place, settle::Settled};
+use super::{Job, call::Returned, held::Held, order::Order, pace::Pace, pipeline::Pipeline, place::Place};
 use crate::{
     bus::Bus,
     event::{Event, turn::Turn},
@@ -42,15 +42,18 @@ pub(super) struct Lane {
     pub(super) cursor: Cursor,
     pub(super) active: watch::Receiver<Option<Arc<Version>>>,
     pub(super) order: Order,
-    pub(super) calls: JoinSet<(Job, Settled)>,
+    pub(super) calls: JoinSet<Returned>,
+    pub(super) pipeline: Pipeline,
+    /// Of calls that had read what was taken back meanwhile.
+    pub(super) stale: Vec<Job>,
     pub(super) pace: Pace,
     /// When, and the seq to tell equal times apart; the job is in `waiting`.
     later: BinaryHeap<Reverse<(Instant, u64)>>,
-    waiting: HashMap<u64, Job>,
+    pub(super) waiting: HashMap<u64, Job>,
     pub(super) held: Held,
-    place: Place,
+    pub(super) place: Place,
     /// How often the place is written, where there is a journal.
-    flush: Option<Duration>,
+    pub(super) flush: Option<Duration>,
     flush_at: Instant,
     /// Not before then: the journal could not be written or read.
     pub(super) read_at: Option<Instant>,
@@ -73,6 +76,8 @@ impl Lane {
             questions,
             order: Order::default(),
             calls: JoinSet::new(),
+            stale: Vec::new(),
+            pipeline: Pipeline::new(log.committer(), log.metrics().clone()),
             pace: Pace::default(),
             later: BinaryHeap::new(),
             waiting: HashMap::new(),
@@ -96,10 +101,10 @@ impl Lane {
             self.serve(&stop).await;
         }
         // What is at work finishes; the rest is found again with a journal, and counted without.
-        while let Some(ended) = self.calls.join_next().await {
-            self.ended(ended);
+        while !self.is_idle() {
+            self.finish_one().await;
         }
-        self.save(self.calls.is_empty()).await;
+        self.save(true).await;
         // Or a filter has taken its place.
         if self.plugin.gone().is_cancelled() || self.plugin.kind() == Some(Kind::Filter) {
             self.place.close().await;
@@ -142,6 +147,7 @@ impl Lane {
         let mut draining = std::pin::pin!(log.draining());
         let mut open = true;
         loop {
+            self.recover();
             let Some(version) = self.active.borrow_and_update().clone() else {
                 if !self.idle(stop).await {
                     return;
@@ -150,7 +156,7 @@ impl Lane {
             };
             // With a journal the next start goes on where this one stops, so only what is at work is waited for.
             let leaving = !open && self.flush.is_some();
-            if leaving && self.calls.is_empty() {
+            if leaving && self.is_idle() {
                 return self.leave().await;
             }
             if !open {
@@ -179,7 +185,8 @@ impl Lane {
                 () = &mut draining, if open => open = false,
                 _ = self.active.changed() => {}
                 changed = self.changes.changed(), if !leaving => if changed.is_err() { return },
-                Some(ended) = self.calls.join_next() => self.ended(ended),
+                Some(returned) = self.calls.join_next() => self.returned(returned),
+                result = self.pipeline.next(), if !self.pipeline.is_empty() => self.heard(result),
                 () = plugin.replayed(), if !leaving => self.more_retries = true,
                 () = sleep_until(alarm.unwrap_or_else(Instant::now)), if alarm.is_some() => self.wake().await,
                 step = self.cursor.next(), if taking => match step {
@@ -196,7 +203,8 @@ impl Lane {
     async fn idle(&mut self, stop: &CancellationToken) -> bool {
         self.progress.send_replace(u64::MAX);
         loop {
-            if self.calls.is_empty() {
+            self.recover();
+            if self.is_idle() {
                 self.save(true).await;
             }
             tokio::select! {
@@ -205,7 +213,8 @@ impl Lane {
                     self.announce(true);
                     return changed.is_ok();
                 }
-                Some(ended) = self.calls.join_next() => self.ended(ended),
+                Some(returned) = self.calls.join_next() => self.returned(returned),
+                result = self.pipeline.next(), if !self.pipeline.is_empty() => self.heard(result),
             }
         }
     }
@@ -250,38 +259,8 @@ impl Lane {
         for event in events {
             let attempt = self.place.attempt(event.seq);
             self.held.insert(&event, false);
-            self.order.push(version.order_by(), Job { event, attempt, recorded: false, faulted: false });
+            self.order.push(version.order_by(), Job { event, attempt, recorded: false, faulted: false, conflicts: 0 });
         }
-    }
-
-    fn ended(&mut self, ended: Result<(Job, Settled), tokio::task::JoinError>) {
-        // Panics are caught, and nobody aborts a call while the lane runs.
-        let Ok((job, settled)) = ended else { return };
-        let metrics = self.bus.metrics();
-        match settled {
-            Settled::Postponed => return self.wait(Instant::now() + PATIENCE, job),
-            Settled::Again { pause, faulted } => {
-                metrics.handler_calls.inc();
-                metrics.handler_errors.inc();
-                metrics.handler_retries.inc();
-                let recorded = self.flush.is_some();
-                if recorded {
-                    self.held.recorded(job.event.seq);
-                }
-                let again = Job { attempt: job.attempt + 1, recorded, faulted, ..job };
-                return self.wait(Instant::now() + pause, again);
-            }
-            Settled::Dead => {
-                metrics.handler_errors.inc();
-                metrics.dead_letters.inc();
-                // It may have been replayed already, while it was still held.
-                self.more_retries |= self.flush.is_some();
-            }
-            Settled::Done { emitted } => self.pace.spend(emitted, Instant::now()),
-        }
-        metrics.handler_calls.inc();
-        metrics.events_processed.inc();
-        self.let_go(&job);
     }
 
     pub(super) fn wait(&mut self, due: Instant, job: Job) {
@@ -289,7 +268,7 @@ impl Lane {
         self.waiting.insert(job.event.seq, job);
     }
 
-    fn let_go(&mut self, job: &Job) {
+    pub(super) fn let_go(&mut self, job: &Job) {
         // A retry from before the start, or a replay: the cursor has yet to come by.
         if job.event.seq >= self.cursor.position() {
             self.place.finished(job.event.seq);
@@ -309,6 +288,11 @@ impl Lane {
         for job in waiting.into_values() {
             self.let_go(&job);
         }
+    }
+
+    /// Nothing is at work, and nothing is on its way to the journal.
+    pub(super) fn is_idle(&self) -> bool {
+        self.calls.is_empty() && self.pipeline.is_empty()
     }
 
     /// Does what is due: puts jobs whose pause is over back in line (those behind them in their order have waited too), and
