@@ -26,6 +26,7 @@ mod invariants;
 mod journal;
 mod limits;
 mod live_shadow;
+mod loading;
 mod loops;
 mod plugin_faults;
 mod plugins;

@@ -71,6 +71,8 @@ pub(super) struct Actor {
     look_again: Option<Instant>,
     /// The directory could be read once.
     looked: bool,
+    /// No load is begun any more.
+    is_stopping: bool,
     loaded: Option<oneshot::Sender<()>>,
 }
 
@@ -99,6 +101,7 @@ impl Actor {
             save,
             look_again: None,
             looked: false,
+            is_stopping: false,
             loaded: Some(loaded),
         }
     }
@@ -219,6 +222,9 @@ impl Actor {
 
     /// Begins as many loads as may run at once, never two of one plugin.
     fn load_next(&mut self) {
+        if self.is_stopping {
+            return self.refuse_loads();
+        }
         while self.loads.len() < LOADS {
             let free = |name: &Name| self.slots.get(name).is_none_or(|slot| !slot.loading);
             let Some(index) = self.queue.iter().position(free) else { return };
