@@ -34,6 +34,7 @@ mod praxis;
 mod properties;
 mod random_components;
 mod rfc6455;
+mod schemas;
 mod shadow;
 mod stopping;
 mod streams;
