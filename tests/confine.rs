@@ -5,6 +5,7 @@ use crate::{
     cli::{Serving, busway, stderr},
     guests::probe,
     hub::within,
+    loading::Stopped,
 };
 use serde_json::{Value, json};
 use std::{
@@ -274,44 +275,6 @@ async fn a_supervisor_is_told_when_the_hub_is_ready_and_when_it_stops() {
     assert!(within(hub.child.wait()).await.unwrap().success());
 }
 
-/// A process that stands still, until this is dropped.
-struct Stopped(String);
-
-impl Stopped {
-    /// The compiler that a hub has started.
-    async fn compiler_of(hub: u32) -> Self {
-        let is_its = |pid: &str| {
-            let of = |file: &str| fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
-            of("status").contains(&format!("\nPPid:\t{hub}\n")) && of("cmdline").contains("compile-component")
-        };
-        let find = || {
-            fs::read_dir("/proc")
-                .unwrap()
-                .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-                .find(|pid| is_its(pid))
-        };
-        let mut found = None;
-        crate::hub::until(|| {
-            found = find();
-            found.is_some()
-        })
-        .await;
-        let stopped = Self(found.unwrap());
-        stopped.signal("STOP");
-        stopped
-    }
-
-    fn signal(&self, name: &str) {
-        assert!(std::process::Command::new("kill").args(["-s", name, &self.0]).status().unwrap().success());
-    }
-}
-
-impl Drop for Stopped {
-    fn drop(&mut self) {
-        self.signal("CONT");
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_supervisor_is_asked_for_more_time_for_as_long_as_plugins_are_compiled() {
     let (dir, own, _) = place();
@@ -319,7 +282,7 @@ async fn a_supervisor_is_asked_for_more_time_for_as_long_as_plugins_are_compiled
     fs::write(own.join("plugins/probe.wasm"), probe(1)).unwrap();
     let supervisor = Supervisor::new(dir.path());
     let hub = supervisor.start(&own).await;
-    let stopped = Stopped::compiler_of(hub.child.id().unwrap()).await;
+    let stopped = Stopped::child_of(hub.child.id().unwrap(), "compile-component").await;
     for _ in 0..2 {
         assert_eq!(supervisor.heard(), EXTEND);
     }

@@ -356,6 +356,43 @@ async fn connections_that_are_refused_or_cut_are_counted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_leaves_a_stream_is_not_counted_as_a_connection_that_broke() {
+    let hub = TestHub::start().await;
+    let metrics = hub.bus().metrics();
+    let ask = async |head: &str, body: &str| {
+        let mut stream = TcpStream::connect(hub.addr()).await.unwrap();
+        stream.write_all(format!("{head} HTTP/1.1\r\nhost: 127.0.0.1\r\n{body}").as_bytes()).await.unwrap();
+        stream
+    };
+    for left in 1..=2 {
+        let mut stream = ask("GET /v1/events/stream", "\r\n").await;
+        within(stream.read_exact(&mut [0; 16])).await.unwrap();
+        if left == 2 {
+            // It has more to read when it leaves, so the system resets the connection.
+            hub.publish("a", json!("x".repeat(100_000))).await;
+            within(stream.readable()).await.unwrap();
+        }
+        drop(stream);
+        until(|| {
+            // Noticed when something is written.
+            let _ = hub.bus().try_publish(NewEvent::new("a"));
+            metrics.sse_left.get() == left
+        })
+        .await;
+    }
+    assert_eq!((metrics.http_broken.get(), metrics.http_slow.get()), (0, 0));
+    let body = json!({"event": {"type": "ask"}, "reply_type": "never", "timeout_ms": 300_000}).to_string();
+    let head = format!("content-type: application/json\r\ncontent-length: {}\r\n\r\n", body.len());
+    let waiting = ask("POST /v1/request", &(head + &body)).await;
+    hub.events_of("ask", 1).await;
+    // Closed, the connection is reset.
+    waiting.set_zero_linger().unwrap();
+    drop(waiting);
+    until(|| metrics.http_broken.get() == 1).await;
+    assert_eq!(metrics.sse_left.get(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_connection_above_the_limit_is_counted_and_so_is_a_gap_that_a_stream_is_told_of() {
     let hub = TestHub::with(|config| {
         config.http.max_connections = 1;

@@ -4,6 +4,7 @@ mod compiler;
 mod content;
 mod crowd;
 mod directory;
+mod globs;
 mod leaks;
 mod permission;
 mod schema;

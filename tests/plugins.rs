@@ -583,26 +583,3 @@ async fn a_plugin_whose_first_sidecar_is_empty_is_not_loaded() {
     let status = hub.plugin_until("probe", |status| status["state"] == "failed").await;
     assert_eq!(status["last_error"]["code"], "load.manifest");
 }
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_file_that_was_being_loaded_when_the_hub_ended_is_skipped_and_the_others_are_not() {
-    let dir = tempfile::tempdir().unwrap();
-    let plugins = dir.path().join("plugins");
-    let markers = dir.path().join("data/loading");
-    std::fs::create_dir_all(&markers).unwrap();
-    std::fs::create_dir(&plugins).unwrap();
-    std::fs::write(plugins.join("bad.wasm"), probe(1)).unwrap();
-    std::fs::write(plugins.join("good.wasm"), probe(2)).unwrap();
-    let marker = markers.join(format!("{}.loading", busway::plugin::Hash::of(&probe(1)).to_hex()));
-    std::fs::write(&marker, "bad\n2\n").unwrap();
-    let noted = |config: &mut busway::config::Config| config.plugins.markers = Some(config.journal.dir.join("loading"));
-    let hub = TestHub::durable(dir, noted).await;
-    hub.plugin_until("good", |status| status["state"] == "active").await;
-    let bad = hub.plugin_until("bad", |status| status["state"] == "failed").await;
-    assert_eq!(bad["last_error"]["code"], "load.crashed", "{bad}");
-    let hub = TestHub::durable(hub.end().await, noted).await;
-    hub.plugin_until("bad", |status| status["last_error"]["code"] == "load.crashed").await;
-    assert_eq!(hub.post("/v1/plugins/bad/reload", &json!(null)).await.0, 200);
-    hub.plugin_until("bad", |status| status["state"] == "active").await;
-    assert!(!marker.exists(), "it is loaded, so it is no suspect any more");
-}

@@ -209,6 +209,17 @@ mod tests {
     }
 
     #[test]
+    fn globs_that_would_take_much_work_for_each_request_are_a_mistake() {
+        let globs = (0..65).map(|n| format!("\"*{}{n:04}\", ", "?".repeat(250))).collect::<String>();
+        for key in ["allowed_hosts", "allowed_origins"] {
+            let error = Config::parse(&format!("[http]\n{key} = [{globs}]\n")).unwrap_err();
+            let Mistake { line, key: found, message } = &error.mistakes[0];
+            assert_eq!((*line, found.as_str()), (2, &*format!("http.{key}")), "{error}");
+            assert!(message.contains("256 words of 64 characters"), "{error}");
+        }
+    }
+
+    #[test]
     fn text_that_is_not_toml_says_where() {
         let error = Config::parse("[http]\nlisten = \n= 4\n").unwrap_err();
         assert_eq!(error.mistakes[0].line, 2, "{error}");

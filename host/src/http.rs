@@ -59,9 +59,11 @@ pub struct HttpConfig {
     pub write_timeout_s: Seconds,
     /// Names (globs such as `hub.example.org`) under which clients may address the hub, besides IP addresses and
     /// `localhost`: a page whose own name was made to point here must not pass for one of the hub's.
+    #[serde(deserialize_with = "crate::event::filter::read_globs")]
     pub allowed_hosts: Vec<crate::event::Glob>,
     /// Origins (globs such as `https://*.example.org`) whose pages may talk to the hub, besides pages of the hub's own
     /// address. A browser sends the header `Origin`; other clients do not and are not asked.
+    #[serde(deserialize_with = "crate::event::filter::read_globs")]
     pub allowed_origins: Vec<crate::event::Glob>,
 }
 

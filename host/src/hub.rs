@@ -64,6 +64,7 @@ impl Hub {
     /// As [`Hub::start`].
     pub async fn start_on(listener: TcpListener, mut config: Config) -> anyhow::Result<Self> {
         config.plugins.cache = config.compile_cache();
+        config.plugins.markers = (!config.journal.memory).then(|| config.journal.dir.join("loading"));
         let addr = listener.local_addr()?;
         let metrics = Arc::new(Metrics::default());
         let (log, memory) = open_log(&config, metrics.clone()).await?;
@@ -154,6 +155,8 @@ impl Hub {
     pub async fn shutdown(self) -> bool {
         let _ = self.ready.send_replace(Err(NotReady::Stopping));
         self.accepting.cancel();
+        // What is being loaded is not waited for.
+        let _ = timeout(CLOSING, self.app.plugins.stop_loading()).await;
         let drained = self.app.bus.stop(self.drain_timeout).await;
         self.lanes.stop().await;
         self.app.drained.cancel();

@@ -317,7 +317,8 @@ metrics! {
     http_refused: Counter, "busway_http_refused_total", "Connections refused at their limit.";
     http_silent: Counter, "busway_http_silent_total", "Connections closed because no whole request head came in time; idle ones are among them.";
     http_slow: Counter, "busway_http_slow_total", "Connections cut because their client did not read, those of server-sent events among them.";
-    http_broken: Counter, "busway_http_broken_total", "Connections that ended early for any other reason.";
+    sse_left: Counter, "busway_sse_left_total", "Streams of server-sent events whose client closed the connection.";
+    http_broken: Counter, "busway_http_broken_total", "Connections whose client went away before the end of its request or of the answer.";
     http_accept_errors: Counter, "busway_http_accept_errors_total", "Times the system did not give the hub a connection that waited.";
     http_body_bytes: Gauge, "busway_http_body_bytes", "Bytes that the bodies of requests under way and WebSocket messages that are not whole use.";
     http_bodies_refused: Counter, "busway_http_bodies_refused_total", "Requests refused, and WebSocket connections closed, because what clients were sending used the memory for it.";

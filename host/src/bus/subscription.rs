@@ -2,7 +2,7 @@
 
 use super::Bus;
 use crate::{
-    event::{Event, EventFilter},
+    event::{Event, EventFilter, turn},
     log::{Cursor, Step},
 };
 use futures_util::FutureExt;
@@ -138,11 +138,17 @@ async fn run(
     progress: watch::Sender<u64>,
 ) {
     let _counted = bus.metrics().subscribers.hold();
-    let mut turn = Instant::now();
+    let (mut turn, mut compared) = (Instant::now(), turn::Turn::default());
     while let Some(Some(step)) = stop.run_until_cancelled(cursor.next()).await {
         if let Step::Events(chunk) = step {
-            for (index, event) in chunk.events().iter().filter(|event| filter.matches(event)).enumerate() {
-                if index % LOOKS == LOOKS - 1 && turn.elapsed() > TURN {
+            let mut index = 0;
+            for event in chunk.events() {
+                compared.begin(filter.work(event)).await;
+                if !filter.matches(event) {
+                    continue;
+                }
+                index += 1;
+                if index % LOOKS == 0 && turn.elapsed() > TURN {
                     yield_now().await;
                     turn = Instant::now();
                 }

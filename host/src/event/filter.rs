@@ -1,13 +1,18 @@
 //! Which events somebody wants: [`EventFilter`]. Pure; a WASM filter comes on top of it elsewhere.
 
 use super::{Event, Glob};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
 /// Most entries of one criterion.
 pub const MAX_ENTRIES: usize = 256;
 /// Most words of state of all globs of one criterion: see [`Glob::words`]. Allows 256 globs of up
 /// to 63 characters each, or 64 of up to 255. Literals, `prefix*` and `*suffix` need none.
 pub const MAX_GLOB_WORDS: usize = 256;
+
+/// Most subscriptions of one handler.
+pub const MAX_SUBSCRIPTIONS: usize = 256;
+/// Most entries of the criteria of all subscriptions of one handler.
+pub const MAX_CRITERIA: usize = 2_048;
 
 /// Criteria that an event must meet, ANDed. An absent criterion is no constraint.
 ///
@@ -152,6 +157,45 @@ impl FilterError {
 /// Adds up the words of state that `globs` need: see [`Glob::words`].
 pub fn words(globs: &[Glob]) -> usize {
     globs.iter().map(Glob::words).sum()
+}
+
+/// Checks the subscriptions of one handler: each event is compared with all of them, whether the
+/// handler is called or not.
+///
+/// # Errors
+/// What was expected and found, for more than [`MAX_SUBSCRIPTIONS`], [`MAX_CRITERIA`] or
+/// [`MAX_GLOB_WORDS`] in all.
+pub fn check_subscriptions(subscriptions: &[EventFilter]) -> Result<(), String> {
+    if subscriptions.len() > MAX_SUBSCRIPTIONS {
+        return Err(format!("expected at most {MAX_SUBSCRIPTIONS}, found {}", subscriptions.len()));
+    }
+    let sizes = subscriptions.iter().map(EventFilter::size);
+    let (entries, words) = sizes.fold((0, 0), |sum, size| (sum.0 + size.0, sum.1 + size.1));
+    if entries > MAX_CRITERIA {
+        return Err(format!("expected at most {MAX_CRITERIA} entries in all, found {entries}"));
+    }
+    if words > MAX_GLOB_WORDS {
+        return Err(format!("expected {} in all, found {words}", FilterError::EXPECTED_WORDS));
+    }
+    Ok(())
+}
+
+/// Reads a list of globs with the bounds of one criterion of a filter.
+///
+/// # Errors
+/// A list of more than [`MAX_ENTRIES`] entries or [`MAX_GLOB_WORDS`] words.
+pub fn read_globs<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Glob>, D::Error> {
+    let globs = Vec::<Glob>::deserialize(deserializer)?;
+    let found = words(&globs);
+    match globs.len() {
+        entries if entries > MAX_ENTRIES => {
+            Err(D::Error::custom(format!("expected at most {MAX_ENTRIES} entries, found {entries}")))
+        }
+        _ if found > MAX_GLOB_WORDS => {
+            Err(D::Error::custom(format!("expected {}, found {found}", FilterError::EXPECTED_WORDS)))
+        }
+        _ => Ok(globs),
+    }
 }
 
 fn any(globs: Option<&[Glob]>, value: Option<&str>) -> bool {

@@ -1,4 +1,7 @@
-//! When a task that compares many events with filters gives the thread back: [`Turn`].
+//! When a task that compares many events with filters gives the thread back: [`Turn`], [`select`].
+
+use super::Event;
+use std::sync::Arc;
 
 /// Most units of work (see [`super::EventFilter::work`]) before others on the thread have a turn:
 /// about 0.1 ms.
@@ -17,5 +20,48 @@ impl Turn {
             self.0 = 0;
         }
         self.0 += work;
+    }
+}
+
+/// The events for which `is_wanted` says yes, which takes `work` for each. It gives the thread back
+/// between turns.
+pub async fn select(
+    events: &[Arc<Event>],
+    work: impl Fn(&Event) -> usize,
+    is_wanted: impl Fn(&Event) -> bool,
+) -> Vec<Arc<Event>> {
+    let (mut selected, mut turn) = (Vec::new(), Turn::default());
+    for event in events {
+        turn.begin(work(event)).await;
+        if is_wanted(event) {
+            selected.push(event.clone());
+        }
+    }
+    selected
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::NewEvent;
+    use futures_util::FutureExt;
+
+    #[test]
+    fn the_thread_is_given_back_whenever_the_work_of_a_turn_is_done() {
+        let events: Vec<_> = (0..100).map(|_| Arc::new(NewEvent::new("a").admit().unwrap())).collect();
+        // Of so much work each, and so many yields in all.
+        for (work, expected) in
+            [(1, 0), (TURN_WORK / 10, 9), (TURN_WORK / 2, 49), (TURN_WORK, 99), (10 * TURN_WORK, 99)]
+        {
+            let mut selecting = Box::pin(select(&events, |_| work, |_| true));
+            let mut yields = 0;
+            let selected = loop {
+                match selecting.as_mut().now_or_never() {
+                    Some(selected) => break selected,
+                    None => yields += 1,
+                }
+            };
+            assert_eq!((selected.len(), yields), (100, expected), "{work}");
+        }
     }
 }

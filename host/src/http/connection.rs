@@ -72,6 +72,8 @@ pub(super) async fn serve(
             () if is_malformed => metrics.problems.inc(malformed(&error)),
             // Counted where it was decided.
             () if is_cut || refusal.is_some() => {}
+            // Such an answer has no end, so clients leave in the middle of it.
+            () if progress.is_stream() => metrics.sse_left.inc(),
             () => metrics.http_broken.inc(),
         }
     }

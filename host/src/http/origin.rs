@@ -12,6 +12,10 @@ use std::net::IpAddr;
 /// How long a browser may remember what a route allows: Chromium takes up to two hours, Firefox a
 /// day. After a change of `allowed_origins` nobody wants to wait that long.
 const PREFLIGHT_MAX_AGE_S: &str = "600";
+/// Longest name of a host in bytes (RFC 1035, section 2.3.4). A longer one is nobody's.
+const MAX_HOST_BYTES: usize = 255;
+/// Longest origin that is compared with `allowed_origins`: a scheme of 32 bytes, a host and a port.
+const MAX_ORIGIN_BYTES: usize = 300;
 
 /// An address is what it is; a name could be anybody's.
 ///
@@ -22,7 +26,7 @@ pub(super) fn check_host(host: &Host, config: &HttpConfig) -> Result<(), Problem
     let is_known = name.starts_with('[')
         || name.eq_ignore_ascii_case("localhost")
         || name.parse::<IpAddr>().is_ok()
-        || config.allowed_hosts.iter().any(|glob| glob.matches(name));
+        || name.len() <= MAX_HOST_BYTES && config.allowed_hosts.iter().any(|glob| glob.matches(name));
     if is_known {
         return Ok(());
     }
@@ -45,7 +49,7 @@ pub(super) fn check(
     if host.is_some_and(|host| is_own(&origin, host)) {
         return Ok(None);
     }
-    if config.allowed_origins.iter().any(|glob| glob.matches(&origin)) {
+    if origin.len() <= MAX_ORIGIN_BYTES && config.allowed_origins.iter().any(|glob| glob.matches(&origin)) {
         return Ok(Some(value.clone()));
     }
     let detail = format!("pages of {origin:?} may not talk to this hub; http.allowed_origins lists those that may");
@@ -111,7 +115,8 @@ mod tests {
         for known in ["127.0.0.1", "127.0.0.1:8787", "[::1]", "localhost:1", "LOCALHOST", "hub.example:80"] {
             assert!(check_host(&host(known), &config).is_ok(), "{known}");
         }
-        for unknown in ["evil.example", "evil.example:8787", "127.0.0.1.evil.example", "hubx"] {
+        let long = format!("hub.{}", "a".repeat(MAX_HOST_BYTES));
+        for unknown in [&*long, "evil.example", "evil.example:8787", "127.0.0.1.evil.example", "hubx"] {
             assert!(check_host(&host(unknown), &config).is_err(), "{unknown}");
         }
     }

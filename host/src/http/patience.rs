@@ -51,15 +51,24 @@ pub(super) struct Progress {
     phase: AtomicU8,
     /// A request was answered before its body had been read.
     unread: AtomicBool,
+    /// The last answer is or was an event stream.
+    streamed: AtomicBool,
 }
 
 impl Progress {
     pub(super) fn enter(&self, phase: Phase) {
+        if matches!(phase, Phase::Answer | Phase::Stream) {
+            self.streamed.store(phase == Phase::Stream, Relaxed);
+        }
         self.phase.store(phase as u8, Relaxed);
     }
 
     fn phase(&self) -> Phase {
         [Phase::Head, Phase::Answer, Phase::Stream, Phase::Idle][usize::from(self.phase.load(Relaxed) & 3)]
+    }
+
+    pub(super) fn is_stream(&self) -> bool {
+        self.streamed.load(Relaxed)
     }
 
     pub(super) fn leave_body_unread(&self) {

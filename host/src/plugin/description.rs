@@ -8,10 +8,7 @@ use super::grants::{Asked, Capability};
 use super::manifest::{Isolation, OrderBy};
 use super::schema::Schema;
 use super::{Kind, Name};
-use crate::event::{
-    EventFilter,
-    filter::{self, MAX_GLOB_WORDS},
-};
+use crate::event::{EventFilter, filter};
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
 
@@ -19,8 +16,6 @@ use std::sync::Arc;
 const MAX_ENTRIES: usize = 256;
 /// The hint with a handler's schema of its settings.
 const CONFIG_SCHEMA: &str = "config-schema";
-/// Most entries of the criteria of all subscriptions: each event is compared with each of them.
-const MAX_CRITERIA: usize = 2_048;
 /// Most bytes of the globs that it emits: those of two versions are compared with one another at an
 /// update.
 const MAX_EMITS_BYTES: usize = 16 << 10;
@@ -73,7 +68,7 @@ impl Description {
                 .collect::<Result<_, _>>()
                 .map_err(|problem| format!("subscriptions: {problem}"))?,
         };
-        check_work(&checked.subscriptions)?;
+        filter::check_subscriptions(&checked.subscriptions).map_err(|problem| format!("subscriptions: {problem}"))?;
         let bytes: usize = said.emits.iter().map(String::len).sum();
         if bytes > MAX_EMITS_BYTES {
             return Err(format!("emits: expected at most {MAX_EMITS_BYTES} bytes in all, found {bytes}"));
@@ -164,20 +159,6 @@ impl Description {
         }
         Ok(())
     }
-}
-
-/// What the hub does for each event, and for a plugin that is never called.
-fn check_work(subscriptions: &[EventFilter]) -> Result<(), String> {
-    let sizes = subscriptions.iter().map(EventFilter::size);
-    let (entries, words) = sizes.fold((0, 0), |sum, size| (sum.0 + size.0, sum.1 + size.1));
-    if entries > MAX_CRITERIA {
-        return Err(format!("subscriptions: expected at most {MAX_CRITERIA} entries in all, found {entries}"));
-    }
-    if words > MAX_GLOB_WORDS {
-        let expected = filter::FilterError::EXPECTED_WORDS;
-        return Err(format!("subscriptions: expected {expected} in all, found {words}"));
-    }
-    Ok(())
 }
 
 fn bounded(field: &str, entries: usize) -> Result<(), String> {

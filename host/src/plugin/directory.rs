@@ -21,6 +21,11 @@ use std::{
 /// A file that was written to so recently may not be whole yet. Renamed into place, a file is older than that at once.
 const SETTLES: Duration = Duration::from_millis(50);
 
+/// Most files that are no plugins of which the reason is told; of the others only their number.
+const MAX_REFUSED: usize = 1_000;
+/// Stands for the files beyond [`MAX_REFUSED`]. It is not the name of one, as it does not end in `.wasm`.
+const OTHERS: &str = "…";
+
 /// Of a plugin's file.
 const ENDING: &str = ".wasm";
 
@@ -53,6 +58,8 @@ pub(super) struct Picture {
     pub(super) named: Named,
     /// Files that end in `.wasm`, however that is written, and are no plugins, with the reason.
     pub(super) refused: BTreeMap<String, String>,
+    /// How many more there are than are in `refused`.
+    others: usize,
     /// Plugins of which nothing can be told now: what is known of them stays as it is.
     pub(super) unreadable: Vec<Name>,
     /// Plugins with a file that may not be whole yet: look again when this much time has passed.
@@ -78,7 +85,7 @@ pub(super) fn scan(dir: &Path, before: &Named) -> std::io::Result<Picture> {
         let name = match name {
             Ok(name) => name,
             Err(reason) => {
-                picture.refused.insert(file, reason);
+                picture.refuse(file, reason);
                 continue;
             }
         };
@@ -87,17 +94,17 @@ pub(super) fn scan(dir: &Path, before: &Named) -> std::io::Result<Picture> {
             // Gone since it was listed: then it is not there.
             (Err(error), _) if error.kind() == ErrorKind::NotFound => {
                 if fs::symlink_metadata(&path).is_ok() {
-                    picture.refused.insert(file, "expected a file, found a link to nothing".into());
+                    picture.refuse(file, "expected a file, found a link to nothing".into());
                 }
                 continue;
             }
             (Err(error), _) => {
-                picture.refused.insert(file, format!("cannot be looked at: {error}"));
+                picture.refuse(file, format!("cannot be looked at: {error}"));
                 picture.unreadable.push(name);
                 continue;
             }
             (_, Err(error)) => {
-                picture.refused.insert(file, format!("its sidecar cannot be looked at: {error}"));
+                picture.refuse(file, format!("its sidecar cannot be looked at: {error}"));
                 picture.unreadable.push(name);
                 continue;
             }
@@ -114,6 +121,34 @@ pub(super) fn scan(dir: &Path, before: &Named) -> std::io::Result<Picture> {
     }
     set_aside_shadows(dir, before, &mut picture);
     Ok(picture)
+}
+
+impl Picture {
+    /// Which are told depends on the order of the directory, which stays while it does not change.
+    fn refuse(&mut self, file: String, reason: String) {
+        if self.refused.len() < MAX_REFUSED {
+            self.refused.insert(file, reason);
+        } else {
+            self.others += 1;
+            self.refused.insert(OTHERS.into(), format!("{} more files are no plugins", self.others));
+        }
+    }
+
+    /// Refuses what is more than `most` plugins. Those that `is_known` go before others.
+    pub(super) fn limit(&mut self, most: usize, is_known: impl Fn(&Name) -> bool) {
+        if self.plugins.len() <= most {
+            return;
+        }
+        let (known, others): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            std::mem::take(&mut self.plugins).into_iter().partition(|(name, _)| is_known(name));
+        for (name, found) in known.into_iter().chain(others) {
+            if self.plugins.len() < most {
+                self.plugins.insert(name, found);
+            } else {
+                self.refuse(format!("{name}.wasm"), format!("expected at most {most} plugins, found more"));
+            }
+        }
+    }
 }
 
 fn set_aside_shadows(dir: &Path, before: &Named, picture: &mut Picture) {
@@ -288,6 +323,21 @@ fn open_beneath(dir: &Path, within: &Path) -> std::io::Result<File> {
 mod tests {
     use super::*;
     use std::os::unix::fs::symlink;
+
+    #[test]
+    fn plugins_and_the_reasons_why_files_are_none_have_a_bound_and_those_that_are_known_stay() {
+        let dir = tempfile::tempdir().unwrap();
+        let touch = |name: String| fs::write(dir.path().join(name), "x").unwrap();
+        (0..MAX_REFUSED + 100).for_each(|n| touch(format!("{n}.WASM")));
+        ["a", "b", "c"].into_iter().for_each(|name| touch(format!("{name}.wasm")));
+        let mut picture = scan(dir.path(), &Named::new()).unwrap();
+        picture.limit(3, |_| false);
+        assert_eq!((picture.plugins.len(), picture.refused.len()), (3, MAX_REFUSED + 1));
+        assert_eq!(picture.refused[OTHERS], "100 more files are no plugins");
+        picture.limit(2, |name| name.as_str() == "c");
+        assert_eq!(picture.plugins.keys().map(Name::as_str).collect::<Vec<_>>(), ["a", "c"]);
+        assert_eq!(picture.refused[OTHERS], "101 more files are no plugins");
+    }
 
     /// Between the two looks somebody has put a link in the place of a directory on the way.
     #[test]

@@ -8,7 +8,7 @@ use super::fault::LoadError;
 use super::gate;
 use super::host::{self, Guest};
 use super::limits::{MAX_CORE_INSTANCES, MAX_MEMORIES, MAX_STACK_BYTES, MAX_TABLE_ELEMENTS, MAX_TABLES};
-use super::load_marker::LoadMarkers;
+use super::load_marker::{LoadMarkers, MarkedLoad};
 use super::memory::Memory;
 use super::room::{Room, TABLES};
 use super::threads::SlowThreads;
@@ -32,8 +32,7 @@ const REFUSED: usize = 1_024;
 pub struct EngineConfig {
     /// Where files are compiled.
     pub compiler: Compiler,
-    /// The directory, of this process alone, where files are noted while they are being loaded;
-    /// none: nowhere.
+    /// The directory, of this process alone, for the markers of files that it works on; `None`: no markers.
     pub markers: Option<PathBuf>,
     /// The directory where what was compiled is kept from run to run; none: nowhere.
     pub cache: Option<PathBuf>,
@@ -188,24 +187,29 @@ impl Engine {
         self.memory.write_metrics(out);
     }
 
-    /// The component, ready to be linked: compiled before, or now.
-    pub(super) async fn compile(self: &Arc<Self>, bytes: &Arc<[u8]>, hash: Hash) -> Result<Component, LoadError> {
+    /// The component, ready to be linked: compiled before, or now. What is done in this process is a step of `load`.
+    pub(super) async fn compile(
+        self: &Arc<Self>,
+        bytes: &Arc<[u8]>,
+        hash: Hash,
+        load: &MarkedLoad,
+    ) -> Result<Component, LoadError> {
         if let Some(component) = self.cached(hash) {
             return Ok(component);
         }
         let checked = bytes.clone();
-        blocking(move || gate::check(&checked)).await??;
+        load.step(blocking(move || gate::check(&checked))).await??;
         let _turn = self.turns.take(hash).await;
         if let Some(component) = self.cached(hash) {
             return Ok(component);
         }
         let engine = self.clone();
-        let component = match blocking(move || engine.known(hash)).await? {
+        let component = match load.step(blocking(move || engine.known(hash))).await? {
             Some(known) => {
                 self.tally.saved.inc();
                 known?
             }
-            None => self.compile_now(bytes, hash).await?,
+            None => self.compile_now(bytes, hash, load).await?,
         };
         self.cache(hash, component.clone());
         Ok(component)
@@ -213,10 +217,15 @@ impl Engine {
 
     /// What the compiler says of a file is remembered either way: one that takes it minutes to refuse is not given to it at
     /// every look. What says nothing of the file is not: a compiler that cannot be run, or writes what is no code.
-    async fn compile_now(self: &Arc<Self>, bytes: &Arc<[u8]>, hash: Hash) -> Result<Component, LoadError> {
+    async fn compile_now(
+        self: &Arc<Self>,
+        bytes: &Arc<[u8]>,
+        hash: Hash,
+        load: &MarkedLoad,
+    ) -> Result<Component, LoadError> {
         let engine = self.clone();
         match self.config.compiler.compile(self.linker.engine(), bytes).await {
-            Ok(compiled) => blocking(move || engine.keep(hash, compiled)).await?,
+            Ok(compiled) => load.step(blocking(move || engine.keep(hash, compiled))).await?,
             Err(LoadError::Compile(why)) => {
                 self.tally.refused.inc();
                 let error = LoadError::Compile(why.clone());

@@ -168,9 +168,9 @@ pub enum LoadError {
     /// The operator's file beside it is wrong.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
-    /// The hub ended while it was loading these bytes.
+    /// The hub ended twice in a row while it was loading these bytes.
     #[error(
-        "the hub ended while it was loading this file, so it is skipped until it changes or is reloaded by hand; remembered in {}", .0.display()
+        "the hub ended twice in a row while it was loading this file: it is skipped until it or its sidecar changes, or until it is reloaded over the API; remembered in {}", .0.display()
     )]
     Crashed(
         /// The marker that says so.

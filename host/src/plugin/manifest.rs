@@ -5,7 +5,7 @@ mod nesting;
 
 use super::Name;
 use super::limits::{LimitsOverride, MAX_MANIFEST_BYTES};
-use crate::event::{EventFilter, Glob};
+use crate::event::{EventFilter, Glob, filter};
 use serde::de::{DeserializeOwned, Deserializer, Error, Unexpected};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -25,7 +25,8 @@ pub struct Manifest {
     /// Calls at once: 1 to 64. Ordered by `seq`, it is one at a time whatever stands here.
     #[serde(deserialize_with = "concurrency")]
     pub concurrency: usize,
-    /// In place of the subscriptions that the plugin describes.
+    /// In place of the subscriptions that the plugin describes, and with the same bounds.
+    #[serde(deserialize_with = "subscriptions")]
     pub subscriptions: Option<Vec<EventFilter>>,
     /// A filter plugin to ask before each call of this handler.
     pub filter: Option<Name>,
@@ -168,10 +169,12 @@ impl<'de> Deserialize<'de> for Start {
 #[serde(deny_unknown_fields, default)]
 pub struct Grants {
     /// Globs of the types that it may publish.
+    #[serde(deserialize_with = "filter::read_globs")]
     pub publish: Vec<Glob>,
     /// Whether it may use its namespace of the store.
     pub kv: bool,
     /// Globs of the settings that it may read.
+    #[serde(deserialize_with = "filter::read_globs")]
     pub config: Vec<Glob>,
     /// False: its log lines are dropped.
     pub log: bool,
@@ -290,6 +293,14 @@ fn within<E: Error>(value: i64, allowed: RangeInclusive<i64>) -> Result<i64, E> 
     }
 }
 
+fn subscriptions<'de, D: Deserializer<'de>>(input: D) -> Result<Option<Vec<EventFilter>>, D::Error> {
+    let read = Vec::<EventFilter>::deserialize(input)?;
+    let read: Vec<_> =
+        read.into_iter().map(EventFilter::normalised).collect::<Result<_, _>>().map_err(Error::custom)?;
+    filter::check_subscriptions(&read).map_err(Error::custom)?;
+    Ok(Some(read))
+}
+
 fn config<'de, D: Deserializer<'de>>(input: D) -> Result<BTreeMap<String, Value>, D::Error> {
     let values = BTreeMap::<String, toml::Value>::deserialize(input)?;
     Ok(values.into_iter().map(|(key, value)| (key, json(value))).collect())
@@ -324,6 +335,33 @@ mod tests {
         let error = Manifest::parse(&deep).unwrap_err();
         assert_eq!(error.to_string(), "line 2: the file: expected at most 100 levels of nesting, found more");
         assert!(read_part::<toml::Table>(&deep).is_none());
+    }
+
+    #[test]
+    fn globs_that_would_take_much_work_for_each_event_are_refused() {
+        let globs = |count: usize| (0..count).map(|n| format!("\"*{}{n:04}\", ", "?".repeat(250))).collect::<String>();
+        for field in ["grants]\npublish", "grants]\nconfig", "[subscriptions]]\nevent_types"] {
+            let read = |globs: String| Manifest::parse(&format!("[{field} = [{globs}]"));
+            assert!(read(globs(64)).is_ok(), "{field}");
+            for (globs, problem) in [
+                (
+                    globs(65),
+                    "expected globs of at most 256 words of 64 characters (literals, `prefix*` and `*suffix` count none), found 260",
+                ),
+                ("\"a\", ".repeat(257), "expected at most 256 entries, found 257"),
+            ] {
+                let error = read(globs).unwrap_err();
+                assert!(error.problem.contains(problem), "{field}: {error}");
+            }
+        }
+        let many = |count| {
+            Manifest::parse(
+                &"[[subscriptions]]\nrequired_tags = [\"a\", \"b\", \"c\", \"d\", \"e\", \"f\", \"g\", \"h\"]\n"
+                    .repeat(count),
+            )
+        };
+        assert!(many(256).is_ok());
+        assert_eq!(many(257).unwrap_err().problem, "expected at most 256, found 257");
     }
 
     #[test]

@@ -20,6 +20,7 @@ use super::grants::Grants;
 use super::host::{Context, Transcript};
 use super::instance::{Answer, Budget, Ended, Instances, Linked, Question, Usage};
 use super::limits::Limits;
+use super::load_marker::MarkedLoad;
 use super::manifest::{Isolation, Manifest, OnError, OrderBy};
 use super::stats::{Outcome, Stats};
 use super::{Kind, Name};
@@ -93,12 +94,24 @@ impl Version {
     /// # Errors
     /// The first step that fails, with a stable code and a text that says what was expected.
     pub async fn load(engine: &Arc<Engine>, source: Source) -> Result<Arc<Self>, LoadError> {
+        Self::load_marked(engine, source, &MarkedLoad::UNMARKED).await
+    }
+
+    /// As [`Version::load`]; what is done in this process is a step of `load`.
+    ///
+    /// # Errors
+    /// As [`Version::load`].
+    pub(super) async fn load_marked(
+        engine: &Arc<Engine>,
+        source: Source,
+        load: &MarkedLoad,
+    ) -> Result<Arc<Self>, LoadError> {
         let Source { name, bytes, manifest, generation, namespace, stats } = source;
         let whole = bytes.clone();
         // 64 MiB take a while.
         let hash = engine::blocking(move || Hash::of(&whole)).await?;
-        let component = engine.compile(&bytes, hash).await?;
-        let linked = link::link(engine, &component)?;
+        let component = engine.compile(&bytes, hash, load).await?;
+        let linked = load.step(async { link::link(engine, &component) }).await?;
         let max_memory = engine.config().max_memory;
         let limits = terms::limits(&linked, &manifest, max_memory)?;
         let context = Context {
@@ -113,9 +126,9 @@ impl Version {
             engine: Arc::clone(engine),
             tempo: Arc::default(),
         };
-        let (mut description, described) = describe(&name, linked.clone(), context.clone()).await?;
+        let (mut description, described) = describe(&name, linked.clone(), context.clone(), load).await?;
         description.asked.capabilities.extend(link::imported(engine, &component));
-        terms::check_config(engine, &description, &manifest).await?;
+        load.step(terms::check_config(engine, &description, &manifest)).await?;
         let (context, keep, isolation) = terms::apply(&description, &manifest, &limits, &context)?;
         Ok(Arc::new(Self {
             grants: context.grants.clone(),
@@ -299,15 +312,20 @@ impl Version {
     }
 }
 
-async fn describe(name: &Name, linked: Linked, context: Context) -> Result<(Description, Usage), LoadError> {
+async fn describe(
+    name: &Name,
+    linked: Linked,
+    context: Context,
+    load: &MarkedLoad,
+) -> Result<(Description, Usage), LoadError> {
     let budget = Budget { fuel: context.limits.fuel, deadline: context.limits.deadline };
     let engine = Arc::clone(&context.engine);
     let slow = engine.slow().handle().clone();
     // Whatever its start code does, those who are at work do not notice.
-    let asking = slow.spawn(async move {
+    let ask = async move {
         Instances::new(linked, Arc::new(context), 0).calls().call(Question::Describe, &budget, None).await
-    });
-    let ended = asking.await.map_err(engine::panicked)?;
+    };
+    let ended = load.step(async { slow.spawn(ask).await }).await.map_err(engine::panicked)?;
     let (name, usage) = (name.clone(), ended.usage);
     let schema = match &ended.answer {
         Ok(Answer::Handler(said)) => Description::config_schema_of(&said.hints),
@@ -318,15 +336,16 @@ async fn describe(name: &Name, linked: Linked, context: Context) -> Result<(Desc
         engine.config().compiler.try_schema(schema).await?;
     }
     // A schema of many patterns takes a while to compile, and nothing on the way would give the thread back.
-    let checking = slow.spawn_blocking(move || match ended.answer {
+    let check = move || match ended.answer {
         Ok(Answer::Handler(said)) => Ok(Description::of_handler(&name, *said)),
         Ok(Answer::Filter(said)) => Ok(Description::of_filter(&name, *said)),
         Ok(_) => Ok(Err("it answered another question".into())),
         Err(Fault { code, message, .. }) => {
             Err(LoadError::Describe(format!("its start or `describe` faulted: {code}: {message}")))
         }
-    });
-    let checked = checking.await.unwrap_or_else(|error| Ok(Err(error.to_string())))?;
+    };
+    let checked = load.step(async { slow.spawn_blocking(check).await }).await;
+    let checked = checked.unwrap_or_else(|error| Ok(Err(error.to_string())))?;
     let unsound = |problem| LoadError::Describe(format!("what it says of itself does not hold: {problem}"));
     Ok((checked.map_err(unsound)?, usage))
 }

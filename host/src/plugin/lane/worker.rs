@@ -4,7 +4,7 @@
 use super::{Job, call::Returned, held::Held, order::Order, pace::Pace, pipeline::Pipeline, place::Place};
 use crate::{
     bus::Bus,
-    event::{Event, turn::Turn},
+    event::{Event, turn},
     log::{Chunk, Cursor, Step},
     plugin::{
         Kind, Name, Start, Version,
@@ -225,16 +225,10 @@ impl Lane {
         let shadow = self.plugin.shadow();
         let candidate = shadow.as_ref().and_then(|shadow| shadow.version());
         let is_of_interest = |event: &Event| version.wants(event) || candidate.is_some_and(|other| other.wants(event));
-        let wanted = |event: &&Arc<Event>| {
-            is_of_interest(event) && !self.place.is_done(event.seq) && !self.held.contains(event.seq)
-        };
-        let (mut events, mut turn) = (Vec::new(), Turn::default());
-        for event in chunk.events() {
-            turn.begin(version.work(event) + candidate.as_ref().map_or(0, |other| other.work(event))).await;
-            if wanted(&event) {
-                events.push(event.clone());
-            }
-        }
+        let is_wanted =
+            |event: &Event| is_of_interest(event) && !self.place.is_done(event.seq) && !self.held.contains(event.seq);
+        let work = |event: &Event| version.work(event) + candidate.as_ref().map_or(0, |other| other.work(event));
+        let mut events = turn::select(chunk.events(), work, is_wanted).await;
         if let Some(question) = self.front(version) {
             let asked = self.front_generation(version);
             events = question.select(&events).await;

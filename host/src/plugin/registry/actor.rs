@@ -39,6 +39,9 @@ use tokio::{
 /// Plugins loaded at once: compiling takes a core each.
 const LOADS: usize = 2;
 
+/// Most plugins. Other files are refused.
+const MAX_PLUGINS: usize = 4_096;
+
 /// At the start, files that somebody is writing to are waited for so long, and no longer: one that is written to for ever
 /// does not keep the hub from being ready.
 const UNSETTLED: Duration = Duration::from_secs(2);
@@ -71,6 +74,8 @@ pub(super) struct Actor {
     look_again: Option<Instant>,
     /// The directory could be read once.
     looked: bool,
+    /// No load is begun any more.
+    is_stopping: bool,
     loaded: Option<oneshot::Sender<()>>,
 }
 
@@ -99,6 +104,7 @@ impl Actor {
             save,
             look_again: None,
             looked: false,
+            is_stopping: false,
             loaded: Some(loaded),
         }
     }
@@ -155,6 +161,7 @@ impl Actor {
         self.named = std::mem::take(&mut picture.named);
         self.shadows = std::mem::take(&mut picture.shadows);
         self.look_again = picture.look_again.map(|wait| Instant::now() + wait);
+        picture.limit(MAX_PLUGINS, |name| self.slots.contains_key(name));
         self.note_refused(&picture);
         let is_missing = |name: &Name| !picture.plugins.contains_key(name) && !picture.unreadable.contains(name);
         let missing: Vec<Name> = self.slots.keys().filter(|name| is_missing(name)).cloned().collect();
@@ -219,6 +226,9 @@ impl Actor {
 
     /// Begins as many loads as may run at once, never two of one plugin.
     fn load_next(&mut self) {
+        if self.is_stopping {
+            return self.refuse_loads();
+        }
         while self.loads.len() < LOADS {
             let free = |name: &Name| self.slots.get(name).is_none_or(|slot| !slot.loading);
             let Some(index) = self.queue.iter().position(free) else { return };

@@ -2,7 +2,7 @@
 
 use super::plugin::Plugin;
 use crate::plugin::{
-    Engine, Hash, LoadError, Manifest, Name, ShadowFile, Source, Version, directory, engine, load_marker::LoadMarker,
+    Engine, Hash, LoadError, Manifest, Name, ShadowFile, Source, Version, directory, engine, load_marker::MarkedLoad,
 };
 use std::{path::PathBuf, sync::Arc, time::Duration};
 use tokio::time::timeout;
@@ -65,11 +65,11 @@ pub(super) async fn load(
         if asked {
             engine.forget_refusal(hash);
         }
-        let marker = LoadMarker::set(engine, &name, hash, asked).await?;
+        let marked = MarkedLoad::begin(engine, &name, hash, text.as_deref(), asked).await?;
         let (namespace, stats) = (plugin.namespace().clone(), plugin.stats().clone());
-        let version =
-            within(Version::load(engine, Source { name, bytes, manifest, generation, namespace, stats })).await?;
-        marker.loaded();
+        let source = Source { name, bytes, manifest, generation, namespace, stats };
+        let version = within(Version::load_marked(engine, source, &marked)).await?;
+        marked.loaded().await;
         Ok(version)
     };
     result.await.inspect_err(|error| plugin.stats().load_failed(error, None))
@@ -88,11 +88,12 @@ pub(super) async fn load_candidate(
     let bytes = read.map_err(|error| LoadError::Io(Arc::new(std::io::Error::other(error))))??;
     let whole = bytes.clone();
     let hash = engine::blocking(move || Hash::of(&whole)).await?;
-    let _marker = LoadMarker::set(engine, file, hash, false).await?;
+    let marked = MarkedLoad::begin(engine, file, hash, None, false).await?;
     let (name, manifest) = (file.clone(), current.manifest().clone());
     let namespace = current.namespace().detached();
     let source = Source { name, bytes, manifest, generation: 0, namespace, stats: Arc::default() };
-    let version = within(Version::load(engine, source)).await?;
+    let version = within(Version::load_marked(engine, source, &marked)).await?;
+    marked.loaded().await;
     let (expected, found) = (current.kind().as_str(), version.kind().as_str());
     if expected != found {
         return Err(LoadError::Exports(format!("expected a {expected}, as the plugin is one, found a {found}")));

@@ -106,6 +106,11 @@ impl Slot {
         }
     }
 
+    /// Takes out whoever waits for a load of it.
+    pub(super) fn waiting_for_loads(&mut self) -> impl Iterator<Item = Answer> {
+        self.waiting.drain(..).chain(self.answering.drain(..))
+    }
+
     /// What is to be known of it after a restart, where that is not known yet.
     pub(super) fn news(&mut self) -> Option<Record> {
         let standing = self.plugin.standing();

@@ -18,6 +18,8 @@ pub(crate) struct Guest {
     /// More fields of the main module.
     pub(crate) fields: &'static str,
     pub(crate) version: &'static str,
+    /// One subscription with these globs of types; none: every event.
+    pub(crate) event_types: &'static [&'static str],
     pub(crate) emits: &'static [&'static str],
     pub(crate) capabilities: &'static [&'static str],
     pub(crate) hints: &'static [(&'static str, &'static str)],
@@ -62,6 +64,7 @@ impl Guest {
             describe: "",
             fields: "",
             version: "1.0.0",
+            event_types: &[],
             emits: &["task.*"],
             capabilities: &["publish", "kv", "config"],
             hints: &[],
@@ -150,7 +153,11 @@ impl Guest {
             [self.name, self.version, "A guest for tests"].map(|text| place(&mut image, text)).concat();
         match self.is_filter {
             false => {
-                fields.extend([0; 8]);
+                let types = list(&mut image, self.event_types);
+                let at = align(&mut image);
+                image.extend(types);
+                image.extend([0; 24]);
+                fields.extend(pair(at, usize::from(!self.event_types.is_empty())));
                 fields.extend(list(&mut image, self.emits));
                 fields.extend(list(&mut image, self.capabilities));
             }

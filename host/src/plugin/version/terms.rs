@@ -10,6 +10,7 @@ use crate::plugin::{
     host::Context,
     instance::Linked,
     limits::{Limits, LimitsOverride},
+    load_marker::MarkedLoad,
     manifest::{Isolation, Manifest},
 };
 use serde_json::Value;
@@ -88,7 +89,7 @@ impl Version {
     /// # Errors
     /// The first step that fails, as in [`Version::load`].
     pub async fn asked(engine: &Arc<Engine>, name: Name, bytes: Arc<[u8]>) -> Result<Asked, LoadError> {
-        let component = engine.compile(&bytes, Hash::of(&bytes)).await?;
+        let component = engine.compile(&bytes, Hash::of(&bytes), &MarkedLoad::UNMARKED).await?;
         let linked = super::link::link(engine, &component)?;
         let context = Context {
             source: name.as_source(),
@@ -102,7 +103,7 @@ impl Version {
             engine: Arc::clone(engine),
             tempo: Arc::default(),
         };
-        let mut asked = super::describe(&name, linked, context).await?.0.asked;
+        let mut asked = super::describe(&name, linked, context, &MarkedLoad::UNMARKED).await?.0.asked;
         asked.capabilities.extend(super::link::imported(engine, &component));
         Ok(asked)
     }
@@ -117,7 +118,8 @@ impl Version {
         let context = self.instances.context().as_ref().clone();
         let grants = Grants::while_loading(manifest.grants);
         let context = Context { grants, limits: limits.of_load(), ..context };
-        super::describe(&self.name, self.instances.linked().clone(), context).await.map(drop)
+        let linked = self.instances.linked().clone();
+        super::describe(&self.name, linked, context, &MarkedLoad::UNMARKED).await.map(drop)
     }
 }
 

@@ -38,6 +38,10 @@ pub(in crate::plugin::registry) enum Command {
         limits: Box<LimitsOverride>,
         answer: Answer,
     },
+    /// The hub is stopping.
+    StopLoading {
+        answer: oneshot::Sender<()>,
+    },
     /// A new version faulted on trial.
     RollBack {
         name: Name,
@@ -69,6 +73,13 @@ impl Actor {
             Command::Limit { plugin, limits, answer } => {
                 drop(answer.send(self.limit(plugin.name(), *limits).await));
             }
+            Command::StopLoading { answer } => {
+                self.is_stopping = true;
+                // Dropped, a load ends its compiler.
+                tokio::join!(self.loads.shutdown(), self.candidates.shutdown());
+                self.refuse_loads();
+                let _ = answer.send(());
+            }
             Command::RollBack { name, generation } => {
                 if self.is_current(&name, generation) {
                     let _ = self.roll_back(&name, true).await;
@@ -79,6 +90,13 @@ impl Actor {
                     let _ = self.change(&name, |slot| Ok(slot.quarantine())).await;
                 }
             }
+        }
+    }
+
+    pub(super) fn refuse_loads(&mut self) {
+        self.queue.clear();
+        for answer in self.slots.values_mut().flat_map(Slot::waiting_for_loads) {
+            let _ = answer.send(Err(CommandError::Stopped));
         }
     }
 

@@ -40,6 +40,9 @@ impl Actor {
     }
 
     fn load_candidates(&mut self) {
+        if self.is_stopping {
+            return;
+        }
         for slot in self.slots.values_mut().filter(|slot| slot.pair_due) {
             if self.loads.len() + self.candidates.len() >= LOADS {
                 return;
