@@ -10,7 +10,7 @@ mod inspect;
 mod kept;
 mod lock;
 mod moved;
-mod program;
+pub mod program;
 pub mod random;
 mod space;
 mod trace;

@@ -28,6 +28,7 @@ mod limits;
 mod live_shadow;
 mod loading;
 mod loops;
+mod pipeline;
 mod plugin_faults;
 mod plugins;
 mod praxis;

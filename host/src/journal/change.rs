@@ -101,7 +101,8 @@ impl Change {
         }
     }
 
-    pub(super) fn write(&self, connection: &Connection) -> rusqlite::Result<()> {
+    /// `wall_ms`: the time of the round by the wall clock.
+    pub(super) fn write(&self, connection: &Connection, wall_ms: i64) -> rusqlite::Result<()> {
         let run =
             |sql: &str, values: &[&dyn rusqlite::ToSql]| connection.prepare_cached(sql)?.execute(values).map(drop);
         match self {
@@ -119,7 +120,7 @@ impl Change {
                 run(sql, params![plugin, *done as i64])
             }
             Self::Removed { plugin } => {
-                run("UPDATE cursors SET removed_ms = ?2 WHERE plugin = ?1", params![plugin, now_ms()])
+                run("UPDATE cursors SET removed_ms = ?2 WHERE plugin = ?1", params![plugin, wall_ms])
             }
             Self::Begun { plugin, begun } => {
                 run("UPDATE cursors SET begun = ?2 WHERE plugin = ?1", params![plugin, *begun as i64])
@@ -138,14 +139,14 @@ impl Change {
                            ON CONFLICT DO UPDATE SET attempt = excluded.attempt, due_ms = excluded.due_ms,
                                                      code = excluded.code, pause_ms = excluded.pause_ms";
                 let pause_ms = i64::try_from(pause.as_millis()).unwrap_or(i64::MAX);
-                let due_ms = now_ms().saturating_add(pause_ms);
+                let due_ms = wall_ms.saturating_add(pause_ms);
                 run(sql, params![plugin, *seq as i64, attempt, due_ms, code, pause_ms])
             }
-            Self::Dead(letter) => letter.write(connection),
+            Self::Dead(letter) => letter.write(connection, wall_ms),
             Self::Replay { letters } => letters.iter().try_for_each(|id| {
                 let sql = "INSERT OR REPLACE INTO retries (plugin, seq, attempt, due_ms, code, event, pause_ms)
                            SELECT plugin, seq, 1, ?2, code, event, 0 FROM dead_letters WHERE id = ?1";
-                run(sql, params![id, now_ms()])?;
+                run(sql, params![id, wall_ms])?;
                 run("DELETE FROM dead_letters WHERE id = ?1", params![id])
             }),
             Self::Purge { letters } => {
@@ -161,7 +162,7 @@ impl Change {
 }
 
 impl DeadLetter {
-    fn write(&self, connection: &Connection) -> rusqlite::Result<()> {
+    fn write(&self, connection: &Connection, wall_ms: i64) -> rusqlite::Result<()> {
         let sql = "INSERT INTO dead_letters (plugin, seq, code, message, attempts, version, sha256, died_ms, event)
                    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
         let (version, sha256) = self.version.as_ref().map(|(version, sha256)| (version, sha256)).unzip();
@@ -173,7 +174,7 @@ impl DeadLetter {
             self.attempts,
             version,
             sha256,
-            now_ms(),
+            wall_ms,
             self.event
         ];
         connection.prepare_cached(sql)?.execute(values).map(drop)

@@ -2,7 +2,7 @@
 
 use super::{
     Change, Journal, Sync, WriteError,
-    change::now_ms as wall_ms,
+    change::now_ms,
     checkpoint::Checkpointer,
     clock::{JournalClock, Reading},
     letter_bytes::{LetterBytes, Removed},
@@ -22,6 +22,15 @@ const CHECKPOINT_BYTES: usize = 512 << 10;
 /// What each round writes ahead besides its events: the pages that it shares with the round before and the one after.
 const ROUND_BYTES: usize = 24 << 10;
 
+/// When a round is written, in milliseconds since 1970, UTC.
+#[derive(Debug, Clone, Copy)]
+struct RoundTime {
+    /// By the wall clock.
+    wall_ms: i64,
+    /// By the journal's own clock: see [`JournalClock`].
+    journal_ms: i64,
+}
+
 /// See the module's head. Owned by the sequencer.
 #[derive(Debug)]
 pub struct Writer {
@@ -40,6 +49,8 @@ pub struct Writer {
     /// To be on disk before anything else is.
     unwritten: Option<Start>,
     closing: Closing,
+    #[cfg(test)]
+    recorder: Option<Arc<std::sync::Mutex<Vec<tests::Recorded>>>>,
     /// The directory is another hub's to take once nobody writes any more.
     _lock: Lock,
 }
@@ -56,7 +67,7 @@ impl Writer {
         // A newest event that cannot be read is as good as none: the wall clock is believed then.
         let sql = "SELECT received_ms FROM events ORDER BY seq DESC LIMIT 1";
         let newest_ms = connection.query_row(sql, [], |row| row.get(0)).ok();
-        let clock = JournalClock::start(newest_ms, wall_ms(), journal.config().max_age_s);
+        let clock = JournalClock::start(newest_ms, now_ms(), journal.config().max_age_s);
         let closing = Closing { journal: journal.clone(), is_clean: false };
         Self {
             connection,
@@ -69,6 +80,8 @@ impl Writer {
             head,
             unwritten,
             closing,
+            #[cfg(test)]
+            recorder: None,
             _lock: lock,
         }
     }
@@ -81,9 +94,21 @@ impl Writer {
         if events.is_empty() && changes.is_empty() {
             return Ok(());
         }
+        let time = self.time();
+        self.apply(events, changes, time)?;
+        #[cfg(test)]
+        if let Some(rounds) = &self.recorder {
+            let round = tests::Recorded { events: events.to_vec(), changes: changes.to_vec(), time };
+            rounds.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(round);
+        }
+        Ok(())
+    }
+
+    /// The same round on the same state gives the same state, whenever and wherever it is applied: all that it depends on is here.
+    fn apply(&mut self, events: &[Arc<Event>], changes: &[Change], time: RoundTime) -> Result<(), WriteError> {
+        let RoundTime { wall_ms, journal_ms: now_ms } = time;
         let head = events.last().map_or(self.head, |event| event.seq);
         let say_head = self.checkpointer.has_copied();
-        let now_ms = self.now_ms();
         let letters_before = self.letter_bytes.take();
         let (mut letters, mut letters_gone) = (None, Removed::default());
         let written = self.transact(|connection, journal| {
@@ -91,7 +116,7 @@ impl Writer {
             if say_head {
                 mark::say_head(connection, head)?;
             }
-            changes.iter().try_for_each(|change| change.write(connection))?;
+            changes.iter().try_for_each(|change| change.write(connection, wall_ms))?;
             let known = letters_before.filter(|_| !changes.iter().any(LetterBytes::is_outdated_by));
             let held = match known {
                 Some(mut held) => {
@@ -140,7 +165,7 @@ impl Writer {
                 return;
             }
         }
-        let now_ms = self.now_ms();
+        let now_ms = self.time().journal_ms;
         let held = self.letter_bytes.take().map_or_else(|| LetterBytes::read(&self.connection), Ok);
         let Ok(held) = held.inspect_err(|error| drop(self.journal.shared.fault(error))) else { return };
         let measured = Measured { now_ms, letter_bytes: self.letter_bytes.insert(held).total() };
@@ -150,9 +175,10 @@ impl Writer {
         }
     }
 
-    /// The journal's own time. A wall clock that jumps is logged and counted.
-    fn now_ms(&mut self) -> i64 {
-        let Reading { now_ms, jumped_ms } = self.clock.read(wall_ms());
+    /// What time it is. A wall clock that jumps is logged and counted.
+    fn time(&mut self) -> RoundTime {
+        let wall_ms = now_ms();
+        let Reading { now_ms: journal_ms, jumped_ms } = self.clock.read(wall_ms);
         if let Some(jumped_ms) = jumped_ms {
             self.journal.shared.metrics.clock_jumps.inc();
             tracing::warn!(
@@ -160,7 +186,7 @@ impl Writer {
                 "the wall clock jumped; the age of events is counted by the time that really passes"
             );
         }
-        now_ms
+        RoundTime { wall_ms, journal_ms }
     }
 
     fn letters_removed(&mut self, removed: Removed) {
@@ -313,5 +339,127 @@ impl Drop for Closing {
         {
             tracing::warn!(%error, "cannot record that the journal is closed: the next start begins a new epoch");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::*, *};
+    use crate::{
+        event::NewEvent,
+        log::{CommitError, Log, LogConfig},
+        metrics::Door,
+    };
+    use rusqlite::types::Value;
+    use std::{path::Path, sync::Mutex, time::Duration};
+
+    /// A round that was written.
+    #[derive(Debug)]
+    pub(super) struct Recorded {
+        pub(super) events: Vec<Arc<Event>>,
+        pub(super) changes: Vec<Change>,
+        pub(super) time: RoundTime,
+    }
+
+    fn config(dir: &Path) -> JournalConfig {
+        // Retention takes a part of it.
+        JournalConfig {
+            dir: dir.to_owned(),
+            sync: Sync::Normal,
+            max_events: 500,
+            max_dead_letters: 20,
+            ..JournalConfig::default()
+        }
+    }
+
+    fn opened(dir: &Path) -> Opened {
+        open(&config(dir), (Duration::from_secs(60), 1_000), Arc::default()).unwrap().0
+    }
+
+    /// All tables, row by row. Not what is said of the file itself: how far it was copied, and its epochs.
+    fn tables(dir: &Path) -> Vec<String> {
+        let connection = Connection::open(dir.join(FILE)).unwrap();
+        let sql = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT IN ('epochs', 'sqlite_sequence') ORDER BY name";
+        let names: Vec<String> =
+            connection.prepare(sql).unwrap().query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+        let mut rows = Vec::new();
+        for name in names {
+            let only = if name == "meta" { "WHERE key = 'oldest'" } else { "" };
+            let mut statement = connection.prepare(&format!("SELECT * FROM {name} {only} ORDER BY 1, 2")).unwrap();
+            let columns = statement.column_count();
+            let mut found = statement.query([]).unwrap();
+            while let Some(row) = found.next().unwrap() {
+                let values: Vec<Value> = (0..columns).map(|column| row.get(column).unwrap()).collect();
+                rows.push(format!("{name} {values:?}"));
+            }
+        }
+        rows
+    }
+
+    fn event(text: &str, step: u64) -> Arc<Event> {
+        Arc::new(NewEvent::new("a").data(format!("{text} {step}")).unwrap().admit().unwrap())
+    }
+
+    /// What handlers of one name, and operators, have the journal do.
+    async fn work(log: &Log, plugin: &Arc<str>) -> Result<(), CommitError> {
+        let own = |changes| log.record(Vec::new(), changes);
+        let plugin = || plugin.clone();
+        own(vec![Change::Opened { plugin: plugin(), done: 0 }]).await?;
+        for step in 1..=200_u64 {
+            let key = format!("k{}", step % 7);
+            let value = (step % 11 > 0).then(|| Arc::from(step.to_le_bytes()));
+            let changes =
+                vec![Change::Kv { plugin: plugin(), key, value }, Change::Done { plugin: plugin(), seq: step }];
+            log.commit(vec![event("emitted", step)], changes).await?;
+            match step % 10 {
+                0 => own(vec![Change::Cursor { plugin: plugin(), done: step - 5 }]).await?,
+                3 => {
+                    let (attempt, pause) = (2, Duration::from_millis(step));
+                    own(vec![Change::Retry { plugin: plugin(), seq: step, attempt, pause, code: "retry" }]).await?;
+                }
+                5 => {
+                    let (message, event) = ("no".to_owned(), "{}".to_owned());
+                    let (seq, code, attempts) = (step, "reject", 1);
+                    let letter = DeadLetter { plugin: plugin(), seq, code, message, attempts, version: None, event };
+                    own(vec![Change::Dead(Box::new(letter))]).await?;
+                }
+                7 => own(vec![Change::Replay { letters: vec![step as i64 / 10] }]).await?,
+                8 => own(vec![Change::Purge { letters: vec![step as i64 / 20] }]).await?,
+                9 => own(vec![Change::Begun { plugin: plugin(), begun: step + 100 }]).await?,
+                _ => {}
+            }
+        }
+        own(vec![Change::Removed { plugin: plugin() }]).await
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_rounds_of_a_busy_run_applied_to_an_empty_journal_give_the_same_tables() {
+        let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let rounds = Arc::new(Mutex::new(Vec::new()));
+        let mut opened_first = opened(first.path());
+        opened_first.writer.recorder = Some(rounds.clone());
+        let log = Log::on_journal(&LogConfig::default(), Arc::default(), opened_first).unwrap();
+        let plugins: Vec<Arc<str>> = ["one", "two", "three"].map(Arc::from).to_vec();
+        let publish = async {
+            for step in 0..400 {
+                log.append(Door::Library, vec![event("published", step)], true).unwrap().seqs().await.unwrap();
+            }
+        };
+        let works = futures_util::future::try_join_all(plugins.iter().map(|plugin| work(&log, plugin)));
+        let (worked, ()) = tokio::join!(works, publish);
+        worked.unwrap();
+        log.drain();
+        log.close();
+        log.ended().await;
+        let before = tables(first.path());
+        let mut again = opened(second.path());
+        for Recorded { events, changes, time } in rounds.lock().unwrap().iter() {
+            again.writer.apply(events, changes, *time).unwrap();
+        }
+        drop(again);
+        let after = tables(second.path());
+        assert!(before.len() > 500, "{}", before.len());
+        let differs = before.iter().zip(&after).find(|(before, after)| before != after);
+        assert_eq!((differs, before.len()), (None, after.len()));
     }
 }
