@@ -18,6 +18,7 @@ mod descendants;
 pub mod frames;
 mod keeper;
 mod message;
+pub mod selection;
 mod sequencer;
 pub mod tail;
 pub mod view;
