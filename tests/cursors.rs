@@ -4,8 +4,11 @@ use crate::hub::within;
 use busway::{
     event::{Event, EventFilter, NewEvent},
     journal::{self, JournalConfig, Sync},
-    log::view::{Delivery, Predicate, Question, Views},
-    log::{Cursor, Log, LogConfig, Seqs, Step},
+    log::{
+        Cursor, Log, LogConfig, Seqs, Step,
+        selection::Selection,
+        view::{Delivery, Predicate, Question, Views},
+    },
     metrics::{Door, Metrics},
 };
 use futures_util::{FutureExt, future::BoxFuture};
@@ -151,13 +154,13 @@ async fn who_stops_waiting_for_a_filter_and_waits_again_does_not_ask_it_again() 
     let (asked, may_answer) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
     let select = {
         let (asked, may_answer) = (asked.clone(), may_answer.clone());
-        move |mut events: Vec<Arc<Event>>| -> BoxFuture<'static, Vec<Arc<Event>>> {
+        move |mut events: Vec<Arc<Event>>| -> BoxFuture<'static, Selection> {
             asked.fetch_add(events.len(), Relaxed);
             let may_answer = may_answer.clone();
             Box::pin(async move {
                 may_answer.notified().await;
                 events.retain(|event| event.seq % 2 == 0);
-                events
+                events.into()
             })
         }
     };

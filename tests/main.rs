@@ -17,6 +17,7 @@ mod dead_letters;
 mod dev;
 mod faults;
 mod files;
+mod filter_errors;
 mod guests;
 mod hostile;
 mod http;

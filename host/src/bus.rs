@@ -8,7 +8,7 @@ mod request;
 mod stats;
 mod subscription;
 
-pub use publish::{PublishError, Publishing, Receipt, Rejection};
+pub use publish::{PublishError, Publishing, Receipt, Refusal, Rejection};
 pub use request::{Ask, Asked, MAX_TIMEOUT_MS, Reply, RequestError};
 pub use stats::Stats;
 pub use subscription::{IntoOutcome, Subscription};
@@ -46,7 +46,7 @@ impl Default for BusConfig {
 }
 
 /// Asks whether an event may come in.
-pub type Admission = Arc<dyn Fn(Arc<Event>) -> BoxFuture<'static, Result<(), Rejection>> + Send + Sync>;
+pub type Admission = Arc<dyn Fn(Arc<Event>) -> BoxFuture<'static, Result<(), Refusal>> + Send + Sync>;
 
 /// A handle on the bus; clones are the same bus.
 #[derive(Clone)]
@@ -197,7 +197,7 @@ impl Bus {
         self.shared.log.check_size(&admitted)?;
         if let Some(admission) = &self.shared.admission {
             for (index, event) in admitted.iter().enumerate() {
-                admission(event.clone()).await.map_err(|rejection| PublishError::Rejected { index, rejection })?;
+                admission(event.clone()).await.map_err(|refusal| PublishError::refused(index, refusal))?;
             }
         }
         Ok(admitted)

@@ -1,7 +1,7 @@
 //! The composition root: puts the modules together, and takes them apart again in the right order.
 
 use crate::{
-    bus::{Admission, Bus, Rejection},
+    bus::{Admission, Bus, Refusal, Rejection},
     config::Config,
     event::NewEvent,
     http::{self, App, NotReady, Readiness},
@@ -10,6 +10,7 @@ use crate::{
     kv,
     log::{
         Log,
+        selection::FilterFailure,
         view::{Question, Views},
     },
     metrics::Metrics,
@@ -18,7 +19,7 @@ use crate::{
         lane::Lanes,
         registry::{ChangeKind, Faulted, Kept, Registry},
     },
-    question::{Questions, Wanted},
+    question::{Questions, STARVED, Wanted},
     ws,
 };
 use anyhow::Context;
@@ -260,10 +261,16 @@ fn admission(config: &Config, questions: &Questions) -> anyhow::Result<Option<Ad
         let doors = doors.clone();
         Box::pin(async move {
             for (filter, question) in &*doors {
-                if question.select(std::slice::from_ref(&event)).await.is_empty() {
-                    let reason = "it does not match".to_owned();
-                    return Err(Rejection { filter: filter.clone(), reason });
+                let selection = question.select(std::slice::from_ref(&event)).await;
+                if !selection.events.is_empty() {
+                    continue;
                 }
+                let reason = match selection.failures.first() {
+                    None => "it does not match".to_owned(),
+                    Some(failure) if failure.code == STARVED => return Err(Refusal::Unanswered(filter.clone())),
+                    Some(FilterFailure { code, detail, .. }) => format!("no verdict counts as no ({code}: {detail})"),
+                };
+                return Err(Refusal::Rejected(Rejection { filter: filter.clone(), reason }));
             }
             Ok(())
         })

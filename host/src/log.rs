@@ -20,6 +20,7 @@ pub mod frames;
 mod keeper;
 mod message;
 mod resume;
+pub mod selection;
 mod sequencer;
 pub mod tail;
 pub mod view;

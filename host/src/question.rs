@@ -1,24 +1,25 @@
 //! From what a client, an operator or a sidecar writes (criteria, a filter plugin's name, its parameters) to a question that
 //! a view can ask. The one place where the log's views and the plugins meet.
 
+mod named;
+
+pub use named::STARVED;
+
 use crate::{
     event::{Event, EventFilter, filter::FilterError},
-    log::view::{Predicate, Question},
+    log::{
+        selection::Selection,
+        view::{Predicate, Question},
+    },
     metrics::Metrics,
     plugin::{
-        Asking, Kind, Name, OnError, Params, SchemaError, Version,
-        feed::Observed,
+        Kind, Name, SchemaError,
         registry::{Plugin, Registry},
-        shadow::Answer,
     },
 };
+use named::Named;
 use serde_json::Value;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tokio_util::task::AbortOnDropHandle;
-
-/// How often a filter is asked about one event where others had the cores and its deadline passed;
-/// after that it counts as a failure without an answer.
-const STARVED_TRIES: usize = 5;
+use std::sync::Arc;
 
 /// What somebody wants to see, as they wrote it.
 #[derive(Debug, Clone, Default)]
@@ -86,6 +87,13 @@ impl QuestionError {
     }
 }
 
+/// Who wants it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asker {
+    Client,
+    Operator,
+}
+
 /// Turns what is wanted into questions.
 #[derive(Clone)]
 pub struct Questions {
@@ -108,20 +116,20 @@ impl Questions {
             let plugin = self.plugins.get(name).ok_or_else(|| QuestionError::Unknown(name.clone()))?;
             check(&plugin, wanted.params.clone()).await?;
         }
-        // A client must not be able to have a filter put in quarantine for everybody by what it asks.
-        let accountable = wanted.params.is_none();
-        self.question(wanted, accountable)
+        self.question(wanted, Asker::Client)
     }
 
-    /// As [`Questions::resolve`], for what an operator wants: the plugin may come later, and until then nothing matches.
+    /// As [`Questions::resolve`], for what an operator wants: the plugin may come later, and until then nothing matches. The
+    /// selection ends with the first event that is held back because the filter was [`STARVED`]: whoever asks can ask
+    /// about that event again.
     ///
     /// # Errors
     /// See [`QuestionError`].
     pub fn resolve_later(&self, wanted: Wanted) -> Result<Question, QuestionError> {
-        self.question(wanted, true)
+        self.question(wanted, Asker::Operator)
     }
 
-    fn question(&self, wanted: Wanted, accountable: bool) -> Result<Question, QuestionError> {
+    fn question(&self, wanted: Wanted, asker: Asker) -> Result<Question, QuestionError> {
         let filter = wanted.filter.normalised()?;
         let Some(name) = wanted.plugin else {
             return if wanted.params.is_some() {
@@ -136,16 +144,9 @@ impl Questions {
             params.sort_all_objects();
         }
         let text = params.as_ref().map_or_else(String::new, Value::to_string);
-        let named = Arc::new(Named {
-            plugins: self.plugins.clone(),
-            metrics: self.metrics.clone(),
-            name: name.clone(),
-            params,
-            accountable,
-            checked: Mutex::default(),
-        });
+        let named = Arc::new(Named::new(self.plugins.clone(), self.metrics.clone(), name.clone(), params, asker));
         let select = Arc::new(move |events: Vec<Arc<Event>>| {
-            Box::pin(named.clone().select(events)) as futures_util::future::BoxFuture<'static, Vec<Arc<Event>>>
+            Box::pin(named.clone().select(events)) as futures_util::future::BoxFuture<'static, Selection>
         });
         Ok(Question { filter, predicate: Some(Predicate { name: format!("{name} {text}"), select }) })
     }
@@ -160,117 +161,4 @@ async fn check(plugin: &Plugin, params: Option<Value>) -> Result<(), QuestionErr
         return Err(QuestionError::NoFilter { name, found: "a handler".into() });
     }
     version.check_params(params).await.map(|_| ()).map_err(QuestionError::Params)
-}
-
-/// A named filter with its parameters, whatever version of it is active when it is asked.
-struct Named {
-    plugins: Registry,
-    metrics: Arc<Metrics>,
-    name: Name,
-    params: Option<Value>,
-    /// Whether its faults are the filter's: not where a client chose the parameters.
-    accountable: bool,
-    /// As the version of this generation took them.
-    checked: Mutex<Option<(u64, Option<Params>)>>,
-}
-
-impl Named {
-    /// Those of `events` that match.
-    async fn select(self: Arc<Self>, events: Vec<Arc<Event>>) -> Vec<Arc<Event>> {
-        let events: Arc<[Arc<Event>]> = events.into();
-        let mut verdicts = Vec::with_capacity(events.len());
-        while verdicts.len() < events.len() {
-            if !verdicts.is_empty() {
-                // Others on this thread have a turn as well.
-                tokio::task::yield_now().await;
-            }
-            verdicts.extend(self.ask_some(&events, verdicts.len()).await);
-        }
-        events.iter().zip(verdicts).filter(|(_, verdict)| *verdict).map(|(event, _)| event.clone()).collect()
-    }
-
-    /// Verdicts on at least one of `events`, from that at `first` on, by the version that is active now.
-    async fn ask_some(self: &Arc<Self>, events: &Arc<[Arc<Event>]>, first: usize) -> Vec<bool> {
-        let no_answers = |meaning| events.iter().skip(first).map(|_| self.no_answer(meaning)).collect();
-        let Some(plugin) = self.plugins.get(self.name.as_str()) else { return no_answers(OnError::Closed) };
-        let is_filter = |version: &Arc<Version>| version.kind() == Kind::Filter;
-        let Some(version) = plugin.active().filter(is_filter) else {
-            // The operator's word on what its absence means holds while it is disabled or in quarantine too.
-            let meaning = plugin.current().filter(is_filter).map_or(OnError::Closed, |version| version.on_error());
-            return no_answers(meaning);
-        };
-        let meaning = version.on_error();
-        let Some(params) = self.params(&version).await else { return no_answers(meaning) };
-        let Some(slow) = version.threads().cloned() else {
-            return self.ask(&plugin, &version, &params, &events[first..]).await;
-        };
-        let (named, events) = (self.clone(), events.clone());
-        let asking = async move { named.ask(&plugin, &version, &params, &events[first..]).await };
-        // Ends with whoever asks.
-        let asking = AbortOnDropHandle::new(slow.spawn(asking));
-        asking.await.unwrap_or_else(|_| vec![self.no_answer(meaning)])
-    }
-
-    /// Verdicts on at least the first of `events`, of which there is one.
-    async fn ask(&self, plugin: &Plugin, version: &Arc<Version>, params: &Params, events: &[Arc<Event>]) -> Vec<bool> {
-        let mut asking = version.ask(params).await;
-        let mut verdicts = Vec::with_capacity(events.len());
-        for event in events {
-            verdicts.push(self.verdict(plugin, version, &mut asking, event).await);
-            if !asking.may_go_on() {
-                break;
-            }
-        }
-        verdicts
-    }
-
-    async fn verdict(
-        &self,
-        plugin: &Plugin,
-        version: &Arc<Version>,
-        asking: &mut Asking<'_>,
-        event: &Arc<Event>,
-    ) -> bool {
-        let mut said = plugin.feed().transcript();
-        let mut result = asking.matches_with(event, said.as_mut()).await;
-        for _ in 1..STARVED_TRIES {
-            if !result.as_ref().is_err_and(|error| version.is_starved(error)) {
-                break;
-            }
-            // That says nothing of the event: others had the cores, and get them before the next
-            // try.
-            tokio::task::yield_now().await;
-            said = plugin.feed().transcript();
-            result = asking.matches_with(event, said.as_mut()).await;
-        }
-        if let Some(said) = said {
-            let answer = result.as_ref().map_or_else(Answer::failed, |verdict| Answer::verdict(*verdict, said.usage));
-            let mut observed = Observed::of(version.clone(), event.clone(), answer, said);
-            observed.params = asking.params().clone();
-            plugin.feed().tell(observed);
-        }
-        let starved = result.as_ref().is_err_and(|error| version.is_starved(error));
-        plugin.report(version, event, result.as_ref().err(), self.accountable && !starved);
-        result.unwrap_or_else(|_| self.no_answer(version.on_error()))
-    }
-
-    /// Each version has its own schema: parameters that were right for the last one may be wrong for this one.
-    async fn params(&self, version: &Version) -> Option<Params> {
-        let known = self.checked().as_ref().filter(|(generation, _)| *generation == version.generation()).cloned();
-        if let Some((_, params)) = known {
-            return params;
-        }
-        let params = version.check_params(self.params.clone()).await.ok();
-        *self.checked() = Some((version.generation(), params.clone()));
-        params
-    }
-
-    fn checked(&self) -> MutexGuard<'_, Option<(u64, Option<Params>)>> {
-        self.checked.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn no_answer(&self, meaning: OnError) -> bool {
-        self.metrics.view_filter_errors.inc();
-        meaning == OnError::Open
-    }
 }

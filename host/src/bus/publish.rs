@@ -17,6 +17,15 @@ pub struct Rejection {
     pub reason: String,
 }
 
+/// Why an event may not come in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// An admission filter said no.
+    Rejected(Rejection),
+    /// The named admission filter gave no verdict because others had the cores.
+    Unanswered(String),
+}
+
 /// An event's place in the log, as its publisher is told.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Receipt {
@@ -77,6 +86,14 @@ pub enum PublishError {
         /// Who said no, and why.
         rejection: Rejection,
     },
+    /// An admission filter gave no verdict because others had the cores. The same event may be taken later.
+    #[error("event {index}: filter {filter} gave no verdict because others had the cores: try again")]
+    Unanswered {
+        /// Which of the events handed in together.
+        index: usize,
+        /// The filter.
+        filter: String,
+    },
     /// See [`AppendError`].
     #[error(transparent)]
     Append(#[from] AppendError),
@@ -92,6 +109,7 @@ impl PublishError {
             Self::Empty => "publish.empty",
             Self::Invalid { error, .. } => error.code,
             Self::Rejected { .. } => "publish.rejected",
+            Self::Unanswered { .. } => "publish.unanswered",
             Self::Append(AppendError::Full) => "publish.full",
             Self::Append(AppendError::TooLarge { .. }) => "publish.too-large",
             Self::Append(AppendError::Stopped) => "publish.stopped",
@@ -107,10 +125,20 @@ impl PublishError {
             Self::Empty | Self::Invalid { .. } => Reason::Invalid,
             // Nobody could be asked.
             Self::Rejected { .. } | Self::MustWait => Reason::Admission,
+            Self::Unanswered { .. } => Reason::Unanswered,
             Self::Append(AppendError::Full) => Reason::Full,
             Self::Append(AppendError::TooLarge { .. }) => Reason::TooLarge,
             Self::Append(AppendError::Stopped) => Reason::Stopped,
             Self::Append(AppendError::Journal(_)) => Reason::Journal,
+        }
+    }
+}
+
+impl PublishError {
+    pub(super) fn refused(index: usize, refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Rejected(rejection) => Self::Rejected { index, rejection },
+            Refusal::Unanswered(filter) => Self::Unanswered { index, filter },
         }
     }
 }

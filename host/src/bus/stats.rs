@@ -64,6 +64,8 @@ pub struct Rejected {
     pub full: u64,
     /// An admission filter said no.
     pub admission: u64,
+    /// An admission filter gave no verdict because others had the cores.
+    pub unanswered: u64,
     /// The hub was stopping.
     pub stopped: u64,
     /// The journal could not be written.
@@ -92,6 +94,7 @@ impl Stats {
                 timeout: metrics.doors.rejected(Reason::Timeout),
                 full: metrics.doors.rejected(Reason::Full),
                 admission: metrics.doors.rejected(Reason::Admission),
+                unanswered: metrics.doors.rejected(Reason::Unanswered),
                 stopped: metrics.doors.rejected(Reason::Stopped),
                 journal: metrics.doors.rejected(Reason::Journal),
             },

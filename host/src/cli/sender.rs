@@ -83,7 +83,7 @@ impl<'a> Sender<'a> {
         &self.totals
     }
 
-    /// Publishes `events` (JSON texts), all or nothing, however long the hub is full.
+    /// Publishes `events` (JSON texts), all or nothing, however long the hub is full or too busy to judge them.
     pub(super) async fn send(&mut self, events: &[&str]) -> Result<(), SendError> {
         let body = format!("[{}]", events.join(","));
         loop {
@@ -92,7 +92,7 @@ impl<'a> Sender<'a> {
                     self.count(&answer);
                     return Ok(());
                 }
-                Err(ClientError::Problem(problem)) if problem.status == 429 => {
+                Err(ClientError::Problem(problem)) if is_passing(&problem) => {
                     self.wait(problem.retry_after).await;
                     continue;
                 }
@@ -117,11 +117,16 @@ impl<'a> Sender<'a> {
         let before = self.patience;
         self.patience += wait;
         if before <= WORTH_A_WORD && self.patience > WORTH_A_WORD {
-            note("the hub has been full for a while; still waiting, nothing is lost");
+            note("the hub has been full or busy for a while; still waiting, nothing is lost");
         }
         self.totals.waited += wait;
         tokio::time::sleep(wait).await;
     }
+}
+
+/// Whether the hub takes the same events as soon as it is less busy.
+fn is_passing(problem: &Problem) -> bool {
+    problem.status == 429 || problem.code == "publish.unanswered"
 }
 
 /// Sorts the hub's refusals: about one event, about the size, about everything.
@@ -152,6 +157,14 @@ mod tests {
         assert!(matches!(refusal(problem(400, None), 3), SendError::Failed(_)));
         assert!(matches!(refusal(problem(400, Some(9)), 3), SendError::Failed(_)));
         assert!(matches!(refusal(problem(503, None), 1), SendError::Failed(_)));
+    }
+
+    #[test]
+    fn events_that_nobody_had_time_to_judge_are_sent_again() {
+        let problem = |status, code| Problem { code, ..*problem(status, None) };
+        assert!(is_passing(&problem(503, "publish.unanswered".into())));
+        assert!(is_passing(&problem(429, "publish.full".into())));
+        assert!(!is_passing(&problem(503, "publish.stopped".into())));
     }
 
     #[test]

@@ -186,6 +186,10 @@ impl Tail {
                 Ok(gap) => note(gap),
                 Err(_) => note(format_args!("missed events: {}", render::harmless(&message.data))),
             },
+            "filter_error" => match serde_json::from_str::<FilterError>(&message.data) {
+                Ok(error) => note(error),
+                Err(_) => note(format_args!("the filter gave no verdict: {}", render::harmless(&message.data))),
+            },
             "epoch" => match serde_json::from_str::<NewEpoch>(&message.data) {
                 Ok(epoch) => note(epoch),
                 Err(_) => note(format_args!("the hub's log is another: {}", render::harmless(&message.data))),
@@ -206,6 +210,32 @@ struct NewEpoch {
 impl fmt::Display for NewEpoch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "the hub has begun a new numbering of its events; going on with seq {}", self.from)
+    }
+}
+
+/// What the hub says where a filter plugin gave no verdict.
+#[derive(Deserialize)]
+struct FilterError {
+    plugin: String,
+    code: String,
+    from: u64,
+    to: u64,
+    count: u64,
+    passed: bool,
+    detail: String,
+}
+
+impl fmt::Display for FilterError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { plugin, code, from, to, count, passed, detail } = self;
+        let (plugin, code, detail) = (render::harmless(plugin), render::harmless(code), render::harmless(detail));
+        write!(f, "the filter {plugin} gave no verdict on ")?;
+        match (count, passed) {
+            (1, true) => write!(f, "event {from}, which is shown all the same")?,
+            (1, false) => write!(f, "event {from}, which is left out")?,
+            _ => write!(f, "{} events, seq {from} to {to}, which are left out", render::grouped(*count))?,
+        }
+        write!(f, " ({code}: {detail})")
     }
 }
 
@@ -257,5 +287,18 @@ mod tests {
         let many = said(r#"{"missed":1200,"from":1,"to":1200}"#);
         assert_eq!(many, "missed 1,200 events, seq 1 to 1200: the hub no longer has them");
         assert_eq!(said(r#"{"missed":1,"from":7,"to":7}"#), "missed 1 event, seq 7: the hub no longer has it");
+    }
+
+    #[test]
+    fn a_filter_that_gave_no_verdict_is_said_in_words() {
+        let said = |json: &str| serde_json::from_str::<FilterError>(json).unwrap().to_string();
+        assert_eq!(
+            said(r#"{"plugin":"x","code":"trap","from":7,"to":7,"count":1,"passed":true,"detail":"it\u001b[2J"}"#),
+            "the filter x gave no verdict on event 7, which is shown all the same (trap: it\\u001b[2J)"
+        );
+        assert_eq!(
+            said(r#"{"plugin":"x","code":"fuel","from":7,"to":1200,"count":1100,"passed":false,"detail":"all"}"#),
+            "the filter x gave no verdict on 1,100 events, seq 7 to 1200, which are left out (fuel: all)"
+        );
     }
 }

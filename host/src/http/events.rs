@@ -9,7 +9,10 @@ use super::{
 use crate::{
     bus::Receipt,
     event::{Event, NewEvent},
-    log::{Gap, Step},
+    log::{
+        Gap, Step,
+        selection::{FilterFailure, Selection},
+    },
     metrics::Door,
 };
 use axum::{
@@ -74,6 +77,8 @@ fn read_events(body: &[u8]) -> Result<Vec<NewEvent>, (usize, Problem)> {
 
 /// A page ends after so many bytes of events, though more were asked for: it is held until the client has read it.
 const PAGE_BYTES: usize = 1 << 20;
+/// A page ends after so many failures of its filter.
+const PAGE_FAILURES: usize = 100;
 /// Nor does one page look further than this through what does not match.
 const PAGE_LOOKS: u64 = 65_536;
 
@@ -87,6 +92,8 @@ pub(super) struct Page {
     oldest: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     missed: Option<Missed>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    filter_errors: Vec<FilterFailure>,
 }
 
 #[derive(Serialize)]
@@ -119,15 +126,17 @@ pub(super) async fn read(State(app): State<Arc<App>>, RawQuery(query): RawQuery)
         head: 0,
         oldest: log.oldest(),
         missed: None,
+        filter_errors: Vec::new(),
     };
-    let mut bytes = 0;
-    while page.events.len() < limit
+    let (mut found, mut bytes) = (Selection::default(), 0);
+    while found.events.len() < limit
+        && found.failures.len() < PAGE_FAILURES
         && bytes < PAGE_BYTES
         && cursor.position() - first < PAGE_LOOKS
         && let Some(step) = cursor.read().await
     {
         match step {
-            Step::Gap(gap) if page.events.is_empty() => {
+            Step::Gap(gap) if found.is_empty() => {
                 // Ranges that adjoin are one; what came in between did not match, so a later one goes to the next page.
                 match &mut page.missed {
                     Some(missed) if missed.to + 1 < gap.from => break,
@@ -138,17 +147,18 @@ pub(super) async fn read(State(app): State<Arc<App>>, RawQuery(query): RawQuery)
             // Told at the head of the next page, which begins with it.
             Step::Gap(_) => break,
             Step::Events(chunk) => {
-                let matching = question.select(chunk.events()).await;
-                bytes += matching.iter().map(|event| event.weight()).sum::<usize>();
-                page.events.extend(matching);
+                let selection = question.select(chunk.events()).await;
+                bytes += selection.weight();
+                found.extend(selection);
             }
         }
         page.next = cursor.position();
     }
-    if page.events.len() > limit {
-        page.next = page.events[limit].seq;
-        page.events.truncate(limit);
+    if let Some(beyond) = found.events.get(limit) {
+        page.next = beyond.seq;
+        found.truncate_at(page.next);
     }
+    (page.events, page.filter_errors) = (found.events, found.failures);
     page.head = log.head();
     Ok(Json(page))
 }

@@ -167,6 +167,7 @@ impl From<PublishError> for Problem {
             PublishError::Empty => Self::field(code, "events", "at least one event", "none"),
             PublishError::Invalid { index, error } => Self::from(error).at(index),
             PublishError::Rejected { index, .. } => Self::new(422, code, detail).at(index),
+            PublishError::Unanswered { index, .. } => Self::new(503, code, detail).at(index).retry_after("1"),
             PublishError::Append(AppendError::Full) => Self::new(429, code, detail).retry_after("1"),
             PublishError::Append(AppendError::TooLarge { .. }) => Self::new(413, code, detail),
             PublishError::Append(AppendError::Stopped) => Self::new(503, code, detail).retry_after("5"),

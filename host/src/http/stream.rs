@@ -225,6 +225,8 @@ impl Source for Events {
                 Bytes::from(format!("event: lagged\nid: {}\ndata: {data}\n\n", self.id(gap.to)))
             }
             Delivery::Events { entry, from } => {
+                let failures = entry.failures().iter().filter(|failure| failure.to >= from).count();
+                self.metrics.sse_filter_errors.add(failures as u64);
                 let frames = entry.server_sent(&self.epoch);
                 frames.bytes.slice(frames.offset_of(from)..)
             }

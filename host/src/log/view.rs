@@ -9,7 +9,7 @@ mod entry;
 
 pub use entry::Entry;
 
-use super::{Cursor, Gap, Head, Log, Step};
+use super::{Cursor, Gap, Head, Log, Step, selection::Selection};
 use crate::{
     event::{Event, EventFilter, turn::Turn},
     metrics::Metrics,
@@ -33,12 +33,12 @@ const RING_ENTRIES: usize = 4_096;
 pub struct Predicate {
     /// Names the question; equal names are the same question.
     pub name: String,
-    /// Those of the events that match, in order. An error has been turned into a verdict already.
+    /// Picks those of the events that match, and says where there was no verdict.
     pub select: Arc<Select>,
 }
 
-/// Picks those of the events that match.
-pub type Select = dyn Fn(Vec<Arc<Event>>) -> BoxFuture<'static, Vec<Arc<Event>>> + Send + Sync;
+/// See [`Predicate::select`].
+pub type Select = dyn Fn(Vec<Arc<Event>>) -> BoxFuture<'static, Selection> + Send + Sync;
 
 /// What a client wants to see.
 #[derive(Clone)]
@@ -50,8 +50,8 @@ pub struct Question {
 }
 
 impl Question {
-    /// The events among `events` that match.
-    pub async fn select(&self, events: &[Arc<Event>]) -> Vec<Arc<Event>> {
+    /// The events among `events` that match, and where the filter gave no verdict.
+    pub async fn select(&self, events: &[Arc<Event>]) -> Selection {
         let (mut matching, mut turn) = (Vec::new(), Turn::default());
         for event in events {
             turn.begin(self.filter.work(event)).await;
@@ -59,12 +59,10 @@ impl Question {
                 matching.push(event.clone());
             }
         }
-        if let Some(predicate) = &self.predicate
-            && !matching.is_empty()
-        {
-            matching = (predicate.select)(matching).await;
+        match &self.predicate {
+            Some(predicate) if !matching.is_empty() => (predicate.select)(matching).await,
+            _ => matching.into(),
         }
-        matching
     }
 
     fn key(&self) -> Key {
@@ -148,8 +146,8 @@ async fn fill(ring: Arc<Ring>, question: Question, mut cursor: Cursor) {
     while let Some(step) = cursor.next().await {
         match step {
             Step::Events(chunk) => {
-                let matching = question.select(chunk.events()).await;
-                ring.push(matching, chunk.last());
+                let selection = question.select(chunk.events()).await;
+                ring.push(selection, chunk.last());
             }
             Step::Gap(gap) => ring.skip(gap.to),
         }
@@ -186,11 +184,11 @@ impl Ring {
         Self { state: Mutex::new(state), covered: watch::Sender::new(Head { seq: floor - 1, closed: false }), budget }
     }
 
-    fn push(&self, events: Vec<Arc<Event>>, covered: u64) {
+    fn push(&self, selection: Selection, covered: u64) {
         let mut evicted = Vec::new();
         let mut state = self.state();
-        if !events.is_empty() {
-            let entry = Arc::new(Entry::new(events, Some(self.budget.clone())));
+        if !selection.is_empty() {
+            let entry = Arc::new(Entry::new(selection, Some(self.budget.clone())));
             state.bytes += entry.weight();
             state.entries.push_back(entry);
             while (state.bytes > RING_BYTES || state.entries.len() > RING_ENTRIES)
@@ -252,7 +250,7 @@ impl Ring {
 /// What a client gets next.
 #[derive(Debug, Clone)]
 pub enum Delivery {
-    /// Events that match; those before `from` were delivered already.
+    /// Events that match, and failures of the filter; what is about seqs before `from` was delivered already.
     Events {
         /// They and their bytes.
         entry: Arc<Entry>,
@@ -267,8 +265,8 @@ pub enum Delivery {
 /// waits for the answer may turn to something else meanwhile.
 struct History {
     cursor: Cursor,
-    /// What matches in the chunk that was read last, and that chunk's end.
-    asked: Option<(BoxFuture<'static, Vec<Arc<Event>>>, u64)>,
+    /// What was found in the chunk that was read last, and that chunk's end.
+    asked: Option<(BoxFuture<'static, Selection>, u64)>,
 }
 
 /// One client's place in a view: a number, and until it has caught up a cursor on the log.
@@ -312,12 +310,12 @@ impl ViewCursor {
         }
     }
 
-    /// One step through the log itself; `None` if nothing in it matched.
+    /// One step through the log itself; `None` if nothing in it matched or failed.
     async fn catch_up(&mut self) -> Option<Delivery> {
         let log = &self.log;
         let history =
             self.history.get_or_insert_with(|| Box::new(History { cursor: log.cursor(self.next), asked: None }));
-        let (matching, last) = match &mut history.asked {
+        let (selecting, last) = match &mut history.asked {
             Some(asked) => asked,
             none => match history.cursor.read().await? {
                 Step::Gap(gap) => {
@@ -326,15 +324,15 @@ impl ViewCursor {
                 }
                 Step::Events(chunk) => {
                     let (question, last) = (self.view.question.clone(), chunk.last());
-                    let matching = async move { question.select(chunk.events()).await };
-                    none.insert((Box::pin(matching), last))
+                    let selecting = async move { question.select(chunk.events()).await };
+                    none.insert((Box::pin(selecting), last))
                 }
             },
         };
-        let (matching, last) = (matching.await, *last);
+        let (selection, last) = (selecting.await, *last);
         history.asked = None;
         let from = std::mem::replace(&mut self.next, last + 1);
-        (!matching.is_empty()).then(|| Delivery::Events { entry: Arc::new(Entry::new(matching, None)), from })
+        (!selection.is_empty()).then(|| Delivery::Events { entry: Arc::new(Entry::new(selection, None)), from })
     }
 }
 

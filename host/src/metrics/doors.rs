@@ -34,6 +34,8 @@ pub enum Reason {
     Timeout,
     /// An admission filter said no.
     Admission,
+    /// An admission filter gave no verdict because others had the cores.
+    Unanswered,
     /// There was no room for it at the time.
     Full,
     /// The hub was stopping.
@@ -58,12 +60,13 @@ impl Door {
 
 impl Reason {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Invalid,
         Self::TooLarge,
         Self::Unsupported,
         Self::Timeout,
         Self::Admission,
+        Self::Unanswered,
         Self::Full,
         Self::Stopped,
         Self::Journal,
@@ -77,6 +80,7 @@ impl Reason {
             Self::Unsupported => "unsupported",
             Self::Timeout => "timeout",
             Self::Admission => "admission",
+            Self::Unanswered => "unanswered",
             Self::Full => "full",
             Self::Stopped => "stopped",
             Self::Journal => "journal",

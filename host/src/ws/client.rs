@@ -156,7 +156,7 @@ impl Client {
     /// The seq that a client which connects again is to ask for: of the first event of which nothing is on its way to it.
     fn resume(&self) -> u64 {
         let unsent = self.out.frames.as_ref().and_then(|frames| frames.ends.get(frames.begun(self.out.at)));
-        unsent.map_or(self.position(), |(seq, _)| self.position().min(*seq))
+        unsent.map_or(self.position(), |record| self.position().min(record.first))
     }
 
     /// Takes what waits to be said, if nothing is being written.
@@ -176,6 +176,8 @@ impl Client {
                 Ok(())
             }
             Delivery::Events { entry, from } => {
+                let failures = entry.failures().iter().filter(|failure| failure.to >= from).count();
+                self.context.bus.metrics().websocket_filter_errors.add(failures as u64);
                 let frames = entry.websocket().clone();
                 self.out =
                     Out { bytes: frames.bytes.clone(), at: frames.offset_of(from), frames: Some(frames), stuck: None };
@@ -197,7 +199,7 @@ impl Client {
         let before = self.out.at;
         self.out.at += written;
         if let Some(frames) = &self.out.frames {
-            let delivered = (frames.whole(self.out.at) - frames.whole(before)) as u64;
+            let delivered = (frames.whole_events(self.out.at) - frames.whole_events(before)) as u64;
             metrics.websocket_deliveries.add(delivered);
             self.delivered += delivered;
         }
@@ -315,7 +317,9 @@ impl Client {
     /// its own close.
     async fn part(&mut self) {
         let end = match &self.out.frames {
-            Some(frames) => frames.begun(self.out.at).checked_sub(1).map_or(self.out.at, |index| frames.ends[index].1),
+            Some(frames) => {
+                frames.begun(self.out.at).checked_sub(1).map_or(self.out.at, |index| frames.ends[index].end)
+            }
             None => self.out.bytes.len(),
         };
         let rest = self.out.bytes.slice(self.out.at..end.max(self.out.at));

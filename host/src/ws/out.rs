@@ -11,7 +11,7 @@ use tokio::time::{Instant, Sleep};
 pub(super) struct Out {
     pub(super) bytes: Bytes,
     pub(super) at: usize,
-    /// Which events they are; none for other messages.
+    /// Which records of a view they are; none for other messages.
     pub(super) frames: Option<Frames>,
     /// Since when the socket takes nothing.
     pub(super) stuck: Option<Instant>,

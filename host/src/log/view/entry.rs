@@ -1,18 +1,21 @@
-//! What the ring of a view holds: events and their bytes on the wire.
+//! What the ring of a view holds: what was found among some events, and its bytes on the wire.
 
 use super::budget::ViewBudget;
 use crate::{
     event::Event,
-    log::{frames, frames::Frames},
+    log::{
+        frames::{self, Frames},
+        selection::{FilterFailure, Selection},
+    },
 };
 use std::sync::{
     Arc, OnceLock,
     atomic::{AtomicUsize, Ordering::Relaxed},
 };
 
-/// Events in a row that matched, and their bytes, made when the first client wants them.
+/// What was found among events in a row, and its bytes, made when the first client wants them.
 pub struct Entry {
-    events: Vec<Arc<Event>>,
+    selection: Selection,
     websocket: OnceLock<Frames>,
     server_sent: OnceLock<Frames>,
     /// Of an entry of a ring: the bytes that the budget has counted, and the budget.
@@ -21,9 +24,10 @@ pub struct Entry {
 }
 
 impl Entry {
-    pub(super) fn new(events: Vec<Arc<Event>>, budget: Option<Arc<ViewBudget>>) -> Self {
+    /// `selection` is not empty.
+    pub(super) fn new(selection: Selection, budget: Option<Arc<ViewBudget>>) -> Self {
         let (websocket, server_sent) = (OnceLock::new(), OnceLock::new());
-        let entry = Self { events, websocket, server_sent, counted: AtomicUsize::new(0), budget };
+        let entry = Self { selection, websocket, server_sent, counted: AtomicUsize::new(0), budget };
         entry.count(entry.weight());
         entry
     }
@@ -45,33 +49,38 @@ impl Entry {
         frames
     }
 
-    /// The events, in order of seq; never none.
+    /// The events that match, in order of seq. None if there are only failures.
     pub fn events(&self) -> &[Arc<Event>] {
-        &self.events
+        &self.selection.events
+    }
+
+    /// Where the view's filter gave no verdict, in order of seq.
+    pub fn failures(&self) -> &[FilterFailure] {
+        &self.selection.failures
     }
 
     /// As WebSocket frames.
     pub fn websocket(&self) -> &Frames {
-        self.websocket.get_or_init(|| self.counted(frames::websocket(&self.events)))
+        self.websocket.get_or_init(|| self.counted(frames::websocket(&self.selection)))
     }
 
     /// As records of server-sent events.
     pub fn server_sent(&self, epoch: &str) -> &Frames {
-        self.server_sent.get_or_init(|| self.counted(frames::server_sent(&self.events, epoch)))
+        self.server_sent.get_or_init(|| self.counted(frames::server_sent(&self.selection, epoch)))
     }
 
     pub(super) fn last(&self) -> u64 {
-        self.events.last().map_or(0, |event| event.seq)
+        self.selection.last()
     }
 
     pub(super) fn weight(&self) -> usize {
-        self.events.iter().map(|event| event.weight()).sum()
+        self.selection.weight()
     }
 }
 
 impl std::fmt::Debug for Entry {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Entry").field("events", &self.events).finish_non_exhaustive()
+        f.debug_struct("Entry").field("selection", &self.selection).finish_non_exhaustive()
     }
 }
 

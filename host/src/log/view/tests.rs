@@ -32,7 +32,7 @@ async fn many_views_stay_within_one_budget_and_every_client_gets_every_event() {
     }
     // The last to push has seen what all hold; each holds its share at most.
     for cursor in &cursors {
-        cursor.view.ring.push(Vec::new(), 1_000);
+        cursor.view.ring.push(Selection::default(), 1_000);
     }
     let held = log.metrics().view_bytes.get();
     assert!(held <= LIMIT as i64, "{held}");

@@ -149,7 +149,7 @@ fn again(version: &Arc<Version>, job: &Job, code: &'static str, message: String,
 
 /// Doubles with each attempt; up to a half is taken off by chance, so that what failed together is not tried again together
 /// ("Exponential Backoff And Jitter", Amazon Builders' Library).
-fn pause_before(attempt: u32) -> Duration {
+pub(super) fn pause_before(attempt: u32) -> Duration {
     let whole = FIRST_PAUSE.saturating_mul(1 << attempt.saturating_sub(2).min(16)).min(LONGEST_PAUSE);
     whole.mul_f64(1.0 - fastrand::f64() / 2.0)
 }

@@ -1,12 +1,14 @@
 //! The filter that the operator put before a handler.
 
-use super::worker::Lane;
+use super::{call::pause_before, worker::Lane};
 use crate::{
-    log::{Chunk, view::Question},
+    event::Event,
+    log::{Chunk, selection::Selection, view::Question},
     plugin::{Kind, OnError, Version},
-    question::Wanted,
+    question::{STARVED, Wanted},
 };
 use std::sync::Arc;
+use tokio::time::Instant;
 
 impl Lane {
     /// Whether the filter that the operator put before this handler can be asked, or lets everything through where it cannot.
@@ -33,6 +35,35 @@ impl Lane {
         self.questions
             .resolve_later(Wanted { plugin, params: manifest.filter_params.clone(), ..Wanted::default() })
             .ok()
+    }
+
+    /// The events that the filter lets through. One for which it was starved is not kept back: after a pause that one and
+    /// what comes after it are read again.
+    pub(super) fn prefiltered(&mut self, selection: Selection) -> Vec<Arc<Event>> {
+        let metrics = self.bus.metrics();
+        let Selection { events, mut failures } = selection;
+        // The selection ends with it; see `Questions::resolve_later`.
+        let starved = failures.pop_if(|failure| failure.code == STARVED && !failure.passed);
+        metrics.handler_filter_errors.add(failures.iter().map(|failure| failure.count).sum());
+        let Some(failure) = starved else {
+            self.starved = None;
+            return events;
+        };
+        metrics.handler_filter_waits.inc();
+        let seq = failure.from;
+        let times = self.starved.filter(|(at, _)| *at == seq).map_or(1, |(_, times)| times.saturating_add(1));
+        let pause = pause_before(times.saturating_add(1));
+        self.starved = Some((seq, times));
+        self.cursor = self.bus.log().cursor(seq);
+        self.read_at = Some(Instant::now() + pause);
+        tracing::warn!(
+            plugin = &*self.name,
+            filter = &*failure.plugin,
+            seq,
+            pause_ms = pause.as_millis(),
+            "the handler waits: the filter before it was asked while others had the cores"
+        );
+        events
     }
 
     /// Reads the chunk again.

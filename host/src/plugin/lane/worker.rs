@@ -61,6 +61,8 @@ pub(super) struct Lane {
     pub(super) more_retries: bool,
     /// They and new events take turns: neither is to wait for all of the other.
     pub(super) retries_next: bool,
+    /// The event about which the filter before the handler was starved last, and how often in a row.
+    pub(super) starved: Option<(u64, u32)>,
     progress: watch::Sender<u64>,
 }
 
@@ -88,6 +90,7 @@ impl Lane {
             read_at: None,
             more_retries: false,
             retries_next: false,
+            starved: None,
             progress: bus.consumer(0),
             bus,
             plugin,
@@ -231,11 +234,12 @@ impl Lane {
         let mut events = turn::select(chunk.events(), work, is_wanted).await;
         if let Some(question) = self.front(version) {
             let asked = self.front_generation(version);
-            events = question.select(&events).await;
+            let selection = question.select(&events).await;
             // It may have gone out of service before it was asked, or in between: then no answer was a no.
             if !self.may_read(version) || self.front_generation(version) != asked {
                 return self.go_back(chunk);
             }
+            events = self.prefiltered(selection);
         }
         if candidate.is_some() {
             let (wanted, others): (Vec<_>, Vec<_>) = events.into_iter().partition(|event| version.wants(event));
@@ -247,7 +251,7 @@ impl Lane {
         {
             tracing::warn!(plugin = &*self.name, %error, "the handler waits for the journal");
             self.go_back(chunk);
-            self.read_at = Some(Instant::now() + PATIENCE);
+            self.read_at = self.read_at.max(Some(Instant::now() + PATIENCE));
             return;
         }
         for event in events {
