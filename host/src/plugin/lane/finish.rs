@@ -183,7 +183,7 @@ impl Lane {
                 CommitError::Stopped if self.flush.is_none() => stopped.push(finished),
                 CommitError::Journal(error) => {
                     tracing::warn!(plugin = &*self.name, seq = finished.job.event.seq, %error, "to be handled again");
-                    self.read_at = Some(Instant::now() + PATIENCE);
+                    self.begin_at = Some(Instant::now() + PATIENCE);
                     back.push(finished.job);
                 }
                 CommitError::Broken | CommitError::Stopped => back.push(finished.job),

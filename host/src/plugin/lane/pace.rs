@@ -53,7 +53,7 @@ impl Lane {
         while self.calls.len() < version.concurrency()
             && self.order.is_ready()
             && self.pipeline.has_room()
-            && self.read_at.is_none()
+            && self.begin_at.is_none()
         {
             if hold && self.is_held_back() {
                 return;

@@ -57,6 +57,8 @@ pub(super) struct Lane {
     flush_at: Instant,
     /// Not before then: the journal could not be written or read.
     pub(super) read_at: Option<Instant>,
+    /// No call begins before then: the journal has refused what calls did.
+    pub(super) begin_at: Option<Instant>,
     /// The journal has more to try again than the lane holds.
     pub(super) more_retries: bool,
     /// They and new events take turns: neither is to wait for all of the other.
@@ -88,6 +90,7 @@ impl Lane {
             flush: log.journal().map(|journal| journal.config().flush_s.duration()),
             flush_at: Instant::now(),
             read_at: None,
+            begin_at: None,
             more_retries: false,
             retries_next: false,
             starved: None,
@@ -182,7 +185,7 @@ impl Lane {
             let taking = reading && near && turn && self.held.has_room() && self.read_at.is_none();
             let due = self.later.peek().map(|Reverse((due, _))| *due).filter(|_| !leaving);
             let held_back = self.pace.until().filter(|_| !leaving);
-            let alarm = [due, held_back, self.read_at, self.flush_due()].into_iter().flatten().min();
+            let alarm = [due, held_back, self.read_at, self.begin_at, self.flush_due()].into_iter().flatten().min();
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = &mut draining, if open => open = false,
@@ -298,6 +301,7 @@ impl Lane {
     async fn wake(&mut self) {
         let now = Instant::now();
         self.read_at = self.read_at.filter(|at| *at > now);
+        self.begin_at = self.begin_at.filter(|at| *at > now);
         while let Some(Reverse((due, seq))) = self.later.peek().copied()
             && due <= now
         {
