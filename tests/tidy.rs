@@ -21,7 +21,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("bus", &["event", "log", "metrics"]),
     ("plugin", &["event", "kv", "metrics", "text"]),
     ("plugin/registry", &["event", "journal", "kv", "metrics", "plugin"]),
-    ("plugin/lane", &["bus", "event", "journal", "kv", "log", "plugin", "question"]),
+    ("plugin/lane", &["bus", "event", "journal", "kv", "log", "metrics", "plugin", "question"]),
     ("question", &["event", "log", "metrics", "plugin"]),
     ("ws", &["bus", "event", "incoming", "log", "metrics", "question", "seconds"]),
     (
