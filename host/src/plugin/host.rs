@@ -11,16 +11,17 @@ mod kv;
 mod logging;
 mod publisher;
 mod stdio;
+mod text;
 mod transcript;
 mod wasi;
 
 pub(super) use logging::{Admitted, Throttle, printable};
 pub use logging::{Level, LogLine};
+pub(super) use text::invalid_text;
 pub(super) use transcript::Record;
 pub use transcript::{HostCall, Transcript};
 
 use super::Name;
-use super::bindings::handler::HandlerPlugin;
 use super::engine::Engine;
 use super::fault::FaultCode;
 use super::grants::{Capability, Grants};
@@ -33,13 +34,23 @@ use crate::kv::{Namespace, Transaction};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use stdio::Stdio;
-use wasmtime::component::{HasSelf, Linker, ResourceTable};
+use wasmtime::component::{Linker, ResourceTable};
 use wasmtime_wasi::WasiCtx;
 
 /// Links everything that a guest may call.
 pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
-    HandlerPlugin::add_to_linker::<Guest, HasSelf<Guest>>(linker, |guest| guest)?;
+    // It has no functions.
+    linker.instance(&interface("types"))?;
+    logging::add_to_linker(linker)?;
+    config::add_to_linker(linker)?;
+    kv::add_to_linker(linker)?;
+    publisher::add_to_linker(linker)?;
     wasi::add_to_linker(linker)
+}
+
+/// The full name of an interface of the contract.
+fn interface(name: &str) -> String {
+    format!("busway:plugin/{name}@0.1.0")
 }
 
 /// What all instances of one version share.

@@ -10,7 +10,7 @@ use super::bindings::handler::exports::busway::plugin::handler::{Delivery, Descr
 use super::bindings::handler::{HandlerPlugin, HandlerPluginPre};
 use super::convert::Lists;
 use super::fault::{Fault, FaultCode, looped};
-use super::host::{Context, Guest, HostFault, Record, Transcript, printable};
+use super::host::{Context, Guest, HostFault, Record, Transcript, invalid_text, printable};
 use super::limits::{MAX_REUSES, Refused, YIELD_FUEL};
 use super::room::Place;
 use super::time::{Late, Moment, Spent, Wakes, within};
@@ -379,8 +379,8 @@ fn classify(error: &wasmtime::Error, refused: Option<Refused>, started: bool, fu
         Some(trap) => (FaultCode::Trap, trap.to_string()),
         // None of its code has run: it is made of more instances, tables or memories than it may have.
         None if !started => (FaultCode::Memory, error.root_cause().to_string()),
-        // Not the guest's code but what it handed over: pointers, texts, discriminants.
-        None => (FaultCode::Lift, error.root_cause().to_string()),
+        // Not the guest's code but what it handed over: pointers, texts, discriminants, too much.
+        None => (FaultCode::Lift, invalid_text(error).unwrap_or_else(|| error.root_cause().to_string())),
     }
 }
 

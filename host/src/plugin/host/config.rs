@@ -1,13 +1,30 @@
 //! `busway:plugin/config`: the settings that the operator gave the plugin, as far as they are granted.
 
+use super::text::{InvalidText, Texts, decoded};
 use super::transcript::Told;
-use super::{Guest, printable};
-use crate::plugin::bindings::handler::busway::plugin::config;
+use super::{Guest, interface, printable};
 use crate::plugin::fault::FaultCode;
+use wasmtime::component::{Linker, WasmStr};
 
-impl config::Host for Guest {
-    fn get(&mut self, key: String) -> wasmtime::Result<Option<String>> {
-        self.spend(key.len())?;
+pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
+    linker.instance(&interface("config"))?.func_wrap("get", |mut store, (key,): (WasmStr,)| {
+        let key = Texts::of(&store).read("key", &key);
+        store.data_mut().setting(key).map(|value| (value,))
+    })
+}
+
+impl Guest {
+    /// The contract has no error here: a key that is not valid text is one that is not set.
+    fn setting(&mut self, key: Result<String, InvalidText>) -> wasmtime::Result<Option<String>> {
+        self.spend(decoded(&key))?;
+        let key = match key {
+            Ok(key) => key,
+            Err(error) => {
+                self.call.trace("config.get", || Told::new("", format!("error: {error}")));
+                self.refuse(FaultCode::Lift, &error.to_string())?;
+                return Ok(None);
+            }
+        };
         if let Err(denied) = self.context.grants.config(&key) {
             self.context.stats.refused(FaultCode::Denied);
             // The contract has no error here: not granted is the same as not set, so the log says which it was.

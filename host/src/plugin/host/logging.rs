@@ -1,8 +1,9 @@
 //! `busway:plugin/logging`: lines for whoever runs the hub. A guest writes one line with one call, whatever is in it:
 //! control characters are escaped, long lines are cut, floods are thinned out and counted.
 
+use super::text::{InvalidText, Texts, decoded};
 use super::transcript::Told;
-use super::{Call, Context, Guest};
+use super::{Call, Context, Guest, interface};
 use crate::plugin::bindings::handler::busway::plugin::logging;
 use crate::plugin::grants::Capability;
 use crate::plugin::limits::MAX_TEXT_BYTES;
@@ -11,6 +12,7 @@ use serde::Serialize;
 use std::borrow::Cow;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+use wasmtime::component::{Linker, WasmStr};
 
 /// How much a line matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -50,9 +52,21 @@ pub struct LogLine {
     pub message: String,
 }
 
-impl logging::Host for Guest {
-    fn log(&mut self, level: logging::Level, message: String) -> wasmtime::Result<()> {
-        self.spend(message.len())?;
+pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
+    linker.instance(&interface("logging"))?.func_wrap(
+        "log",
+        |mut store, (level, message): (logging::Level, WasmStr)| {
+            let message = Texts::of(&store).read("message", &message);
+            store.data_mut().log(level, message)
+        },
+    )
+}
+
+impl Guest {
+    /// Writes the line. In place of one that is not valid text it says so: its bytes are not known here.
+    fn log(&mut self, level: logging::Level, message: Result<String, InvalidText>) -> wasmtime::Result<()> {
+        self.spend(decoded(&message))?;
+        let message = message.unwrap_or_else(|error| format!("({error})"));
         if !self.may(Capability::Log) {
             return Ok(());
         }

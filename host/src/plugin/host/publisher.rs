@@ -1,20 +1,75 @@
 //! `busway:plugin/publisher`: events go into the call's outbox. Who, why and how far along a chain is written when they are taken out of it,
 //! so that a guest can forge none of it.
 
+use super::text::{InvalidText, Texts};
 use super::transcript::Told;
-use super::{Context, Guest, HostFault};
+use super::{Context, Guest, HostFault, interface};
 use crate::event::{Event, EventError, NewEvent};
 use crate::kv::Transaction;
-use crate::plugin::bindings::handler::busway::plugin::publisher::{self, PublishCode, PublishError};
+use crate::plugin::bindings::handler::busway::plugin::publisher::{PublishCode, PublishError};
 use crate::plugin::bindings::handler::busway::plugin::types;
 use crate::plugin::convert;
 use crate::plugin::fault::FaultCode;
 use crate::plugin::limits::MAX_HOPS;
 use std::sync::Arc;
+use wasmtime::component::{ComponentType, Lift, Linker, WasmStr};
 
-impl publisher::Host for Guest {
-    fn publish(&mut self, event: types::NewEvent) -> wasmtime::Result<Result<String, PublishError>> {
-        self.spend(convert::weight(&event))?;
+/// [`types::NewEvent`] with texts that are not decoded yet.
+#[derive(ComponentType, Lift)]
+#[component(record)]
+struct HandedOver {
+    #[component(name = "type")]
+    event_type: WasmStr,
+    data: WasmStr,
+    tags: Vec<WasmStr>,
+    #[component(name = "correlation-id")]
+    correlation_id: Option<WasmStr>,
+    extensions: Vec<(WasmStr, WasmStr)>,
+}
+
+impl HandedOver {
+    fn read(&self, texts: &mut Texts<'_, '_>) -> Result<types::NewEvent, InvalidText> {
+        let mut event = types::NewEvent {
+            type_: texts.read("type", &self.event_type)?,
+            data: texts.read("data", &self.data)?,
+            tags: Vec::with_capacity(self.tags.len()),
+            correlation_id: None,
+            extensions: Vec::with_capacity(self.extensions.len()),
+        };
+        for tag in &self.tags {
+            event.tags.push(texts.read("tags", tag)?);
+        }
+        if let Some(id) = &self.correlation_id {
+            event.correlation_id = Some(texts.read("correlation-id", id)?);
+        }
+        for (name, value) in &self.extensions {
+            event.extensions.push((texts.read("extensions", name)?, texts.read("extensions", value)?));
+        }
+        Ok(event)
+    }
+}
+
+pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
+    linker.instance(&interface("publisher"))?.func_wrap("publish", |mut store, (event,): (HandedOver,)| {
+        let event = event.read(&mut Texts::of(&store));
+        store.data_mut().publish(event).map(|answer| (answer,))
+    })
+}
+
+impl Guest {
+    fn publish(
+        &mut self,
+        event: Result<types::NewEvent, InvalidText>,
+    ) -> wasmtime::Result<Result<String, PublishError>> {
+        self.spend(event.as_ref().map_or_else(|error| error.bytes, convert::weight))?;
+        let event = match event {
+            Ok(event) => event,
+            Err(error) => {
+                let message = error.to_string();
+                self.call.trace("publish", || Told::new("", &message));
+                return self.turn_down(PublishCode::Invalid, message);
+            }
+        };
         // Only for a trace: the event itself is used up on the way.
         let event_type = if self.call.is_traced() { event.type_.clone() } else { String::new() };
         let answer = self.take_in(event)?;
@@ -24,11 +79,7 @@ impl publisher::Host for Guest {
         });
         Ok(answer)
     }
-}
 
-impl types::Host for Guest {}
-
-impl Guest {
     fn take_in(&mut self, event: types::NewEvent) -> wasmtime::Result<Result<String, PublishError>> {
         if let Err(denied) = self.context.grants.publish(&event.type_) {
             return self.turn_down(PublishCode::Denied, denied.to_string());

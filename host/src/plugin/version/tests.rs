@@ -3,6 +3,7 @@
 mod capabilities;
 mod limits;
 mod places;
+mod texts;
 mod turns;
 
 use super::*;
@@ -98,7 +99,11 @@ async fn what_a_guest_hands_over_is_checked() {
     // An answer of case 7; a failure whose text is out of bounds; one that is not UTF-8; one of a gigabyte.
     fault(handle("(i32.store (i32.const 64) (i32.const 7)) (i32.const 64)").await, FaultCode::Lift, "discriminant");
     fault(handle(&format!("(i32.store (i32.const 104) (i32.const -1)) {RETRY}")).await, FaultCode::Lift, "");
-    fault(handle(&format!("(i32.store8 (i32.const 256) (i32.const 255)) {RETRY}")).await, FaultCode::Lift, "utf-8");
+    fault(
+        handle(&format!("(i32.store8 (i32.const 256) (i32.const 255)) {RETRY}")).await,
+        FaultCode::Lift,
+        "handed over text that is not valid: invalid utf-8",
+    );
     fault(handle(&format!("(i32.store (i32.const 108) (i32.const 0x40000000)) {RETRY}")).await, FaultCode::Lift, "");
     fault(
         handle(&format!(
