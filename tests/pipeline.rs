@@ -63,7 +63,7 @@ async fn a_round_that_fails_takes_all_calls_with_it_that_rest_on_it_and_each_is_
         until(|| metrics.handler_unwritten.get() == 0).await;
         assert_eq!(metrics.handler_unwritten_bytes.get(), 0, "{manifest}");
         let (_, status) = hub.get("/v1/plugins/probe").await;
-        assert_eq!(status["faults"], json!(0), "{manifest}: {status}");
+        assert_eq!(status["faults"], json!({}), "{manifest}: {status}");
         assert_eq!(metrics.dead_letters.get(), 0, "{manifest}");
         assert_eq!(metrics.events_processed.get(), 600, "{manifest}");
     }
