@@ -1,5 +1,5 @@
-//! A filter that gives no verdict: whoever asked it is told, and nothing is passed over in silence. Starvation is made here, not
-//! waited for: see [`Hog`].
+//! A filter that gives no verdict: whoever asked it is told, and nothing is passed over in silence.
+//! Starvation is made here, not waited for: see [`Hog`].
 
 use crate::{
     cli::busway,
@@ -28,7 +28,8 @@ use tokio::{
 
 /// Deadline of the filters here.
 const DEADLINE: Duration = Duration::from_millis(100);
-/// Calls after which a filter is believed to be a short one, so that it is asked on the hub's own threads, and some more.
+/// Calls after which a filter is believed to be a short one, so that it is asked on the hub's own
+/// threads, and some more.
 const TRUSTED: u64 = 30;
 /// How often a filter is asked about one event.
 const TRIES: u64 = 5;
@@ -54,12 +55,14 @@ fn typed(event_type: &str) -> NewEvent {
     NewEvent::new(event_type)
 }
 
-/// Runs a test with its hub on one thread, on which every task that was woken has its turn before any has a second one.
+/// Runs a test with its hub on one thread, on which every task that was woken has its turn before
+/// any has a second one.
 fn on_one_thread(test: impl Future<Output = ()>) {
     tokio::runtime::Builder::new_current_thread().enable_all().event_interval(1).build().unwrap().block_on(test);
 }
 
-/// Other work: between any two turns of a call it has the thread for longer than the call's deadline, until `done`.
+/// Other work: between any two turns of a call it has the thread for longer than the call's
+/// deadline, until `done`.
 struct Hog(JoinHandle<()>);
 
 impl Hog {

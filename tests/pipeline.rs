@@ -1,5 +1,5 @@
-//! Calls of handlers give up their place before their commit is on disk: what they did is true once, in order, whatever becomes
-//! of the round that it was in.
+//! Calls of handlers give up their place before their commit is on disk: what they did is true
+//! once, in order, whatever becomes of the round that it was in.
 
 use crate::{
     faults::program::Place,
@@ -69,7 +69,8 @@ async fn a_round_that_fails_takes_all_calls_with_it_that_rest_on_it_and_each_is_
     }
 }
 
-/// More than may come of one event: that call's event is dead, and those that rest on it are handled as if it had never been.
+/// More than may come of one event: that call's event is dead, and those that rest on it are
+/// handled as if it had never been.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_commit_that_is_refused_alone_takes_with_it_what_rests_on_it() {
     let hub = TestHub::durable(tempfile::tempdir().unwrap(), |_| ()).await;

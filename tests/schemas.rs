@@ -1,5 +1,5 @@
-//! JSON Schemas of strangers, made at random from the words of the language: the same property as in `fuzz/targets/schema.rs`, for whoever
-//! has no fuzzer. `PROPTEST_CASES` says how many.
+//! JSON Schemas of strangers, made at random from the words of the language: the same property as
+//! in `fuzz/targets/schema.rs`, for whoever has no fuzzer. `PROPTEST_CASES` says how many.
 
 use busway::plugin::Schema;
 use proptest::prelude::*;
@@ -145,7 +145,8 @@ fn a_schema_is_compiled_or_refused_and_a_check_ends_within_its_steps() {
         checked.set(checked.get() + 1);
         let (verdict, taken) = schema.check_within(&value, Schema::MAX_STEPS);
         prop_assert!(taken <= Schema::MAX_STEPS);
-        // With fewer steps than it takes, the value is refused, whatever it is; with as many, the verdict is the same.
+        // With fewer steps than it takes, the value is refused, whatever it is; with as many, the
+        // verdict is the same.
         let (less, _) = schema.check_within(&value, taken - 1);
         prop_assert!(less.is_err_and(|error| error.found == "one that takes more"), "{taken} steps");
         prop_assert_eq!(schema.check_within(&value, taken).0, verdict);

@@ -262,8 +262,8 @@ impl Log {
         })
     }
 
-    /// Commits what a handler's call did, in one: `events`, and `changes` that the journal is to know. Its queue is the
-    /// handlers' own, so it never waits behind publishers (I5).
+    /// Commits what a handler's call did, in one: `events`, and `changes` that the journal is to
+    /// know. Its queue is the handlers' own, so it never waits behind publishers (I5).
     ///
     /// # Errors
     /// A loop, or the journal: then the events are not in the log.

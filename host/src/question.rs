@@ -119,9 +119,9 @@ impl Questions {
         self.question(wanted, Asker::Client)
     }
 
-    /// As [`Questions::resolve`], for what an operator wants: the plugin may come later, and until then nothing matches. The
-    /// selection ends with the first event that is held back because the filter was [`STARVED`]: whoever asks can ask
-    /// about that event again.
+    /// As [`Questions::resolve`], for what an operator wants: the plugin may come later, and until
+    /// then nothing matches. The selection ends with the first event that is held back because the
+    /// filter was [`STARVED`]: whoever asks can ask about that event again.
     ///
     /// # Errors
     /// See [`QuestionError`].

@@ -1,6 +1,7 @@
-//! The log goes back: what belongs to it is removed, cut off, or replaced by an older copy. Whatever was done, no seq is given
-//! twice in one epoch; a client that has read no further than the log still goes goes on without noticing, and one that has is
-//! told from where the log differs.
+//! The log goes back: what belongs to it is removed, cut off, or replaced by an older copy.
+//! Whatever was done, no seq is given twice in one epoch; a client that has read no further than
+//! the log still goes goes on without noticing, and one that has is told from where the log
+//! differs.
 
 use super::program::{Place, Program, copy_files};
 use crate::{client::Client, hub::until, streams::Stream};
@@ -15,7 +16,8 @@ enum Damage {
     CutLog(u64),
     /// Only the database is put into a fresh directory.
     OnlyDatabase,
-    /// An older copy of the directory is put in its place: copied, moved there, or written over the files that are there.
+    /// An older copy of the directory is put in its place: copied, moved there, or written over the
+    /// files that are there.
     CopyOfOlder,
     MoveOfOlder,
     OverwriteWithOlder,
@@ -83,8 +85,8 @@ async fn resume(program: &Program, from: u64, epoch: &str) -> (u16, Value) {
     program.get(&format!("/v1/events?from={from}&epoch={epoch}&limit=1")).await
 }
 
-/// How a client that goes on with `from` is answered at each door: the code of a refusal and where it is told to go on, or the
-/// seq of the event that it gets.
+/// How a client that goes on with `from` is answered at each door: the code of a refusal and where
+/// it is told to go on, or the seq of the event that it gets.
 #[derive(Debug, PartialEq)]
 enum Answer {
     Event(u64),

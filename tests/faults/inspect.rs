@@ -1,4 +1,5 @@
-//! `busway journal verify`, `info` and `export` on what a hub left: they find what the next start would find, and change nothing.
+//! `busway journal verify`, `info` and `export` on what a hub left: they find what the next start
+//! would find, and change nothing.
 
 use super::program::{Place, copy};
 use crate::{
@@ -22,7 +23,8 @@ fn content(dir: &Path) -> BTreeMap<String, (Vec<u8>, std::time::SystemTime)> {
     entries.map(read).collect()
 }
 
-/// Looks at a directory with all three, and gives what `verify` said: whether it is whole, its exit code, and the text.
+/// Looks at a directory with all three, and gives what `verify` said: whether it is whole, its exit
+/// code, and the text.
 async fn inspect(data: &Path) -> (Option<i32>, serde_json::Value) {
     let before = content(data);
     let output = journal(data, &["verify", "--json"]).await;

@@ -205,8 +205,8 @@ impl Program {
     }
 }
 
-/// Copies the files of a directory, but not what is below it: compiled plugins are made again. The copy counts as the original:
-/// see [`as_if_never_copied`].
+/// Copies the files of a directory, but not what is below it: compiled plugins are made again. The
+/// copy counts as the original: see [`as_if_never_copied`].
 pub fn copy(from: &Path, to: &Path) {
     copy_files(from, to);
     as_if_never_copied(to);
@@ -220,8 +220,8 @@ pub fn copy_files(from: &Path, to: &Path) {
     }
 }
 
-/// Makes the record of continuity fit the files that are there now, as if the disk itself held them: what a test rebuilds stands
-/// for the directory in which it was, and not for a copy of it.
+/// Makes the record of continuity fit the files that are there now, as if the disk itself held
+/// them: what a test rebuilds stands for the directory in which it was, and not for a copy of it.
 pub fn as_if_never_copied(dir: &Path) {
     let (path, database) = (dir.join("continuity"), dir.join("busway.db"));
     let Ok(text) = fs::read_to_string(&path) else { return };

@@ -86,7 +86,8 @@ pub enum PublishError {
         /// Who said no, and why.
         rejection: Rejection,
     },
-    /// An admission filter gave no verdict because others had the cores. The same event may be taken later.
+    /// An admission filter gave no verdict because others had the cores. The same event may be
+    /// taken later.
     #[error("event {index}: filter {filter} gave no verdict because others had the cores: try again")]
     Unanswered {
         /// Which of the events handed in together.

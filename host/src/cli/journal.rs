@@ -1,4 +1,5 @@
-//! `busway journal`: works on a data directory itself, without a hub. All but `import` only read it, also while a hub runs on it.
+//! `busway journal`: works on a data directory itself, without a hub. All but `import` only read
+//! it, also while a hub runs on it.
 
 use super::output::{Output, note, print};
 use super::{FAILED, progress, render};
@@ -26,7 +27,8 @@ pub(super) enum JournalCommand {
     Verify(InfoArgs),
     /// Write its events as JSON lines to stdout. Exit code 1 if any are damaged; those are named and passed over.
     Export(ExportArgs),
-    /// Copy the journal into an empty directory, also while a hub runs on it. Exit code 1 if it misses acknowledged events.
+    /// Copy the journal into an empty directory, also while a hub runs on it. Exit code 1 if it
+    /// misses acknowledged events.
     Backup(BackupArgs),
     /// Fill an empty data directory with exported events, under their seqs.
     Import(ImportArgs),

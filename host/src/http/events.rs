@@ -137,7 +137,8 @@ pub(super) async fn read(State(app): State<Arc<App>>, RawQuery(query): RawQuery)
     {
         match step {
             Step::Gap(gap) if found.is_empty() => {
-                // Ranges that adjoin are one; what came in between did not match, so a later one goes to the next page.
+                // Ranges that adjoin are one; what came in between did not match, so a later one
+                // goes to the next page.
                 match &mut page.missed {
                     Some(missed) if missed.to + 1 < gap.from => break,
                     Some(missed) => missed.to = gap.to,

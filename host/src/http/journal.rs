@@ -11,7 +11,8 @@ pub(super) struct Shown {
     dir: PathBuf,
     sync: Sync,
     epoch: String,
-    /// The first seq of the epoch: before it, events have the seqs that they were given in earlier ones.
+    /// The first seq of the epoch: before it, events have the seqs that they were given in earlier
+    /// ones.
     epoch_first: u64,
     oldest: u64,
     head: u64,

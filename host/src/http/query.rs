@@ -202,8 +202,8 @@ pub fn parse_epoch(text: &str) -> Result<Uuid, Problem> {
 }
 
 impl Start {
-    /// Refuses a place that the log has not got to, or that is behind the end of the epoch that it is meant in: what lies
-    /// before it would be passed over without a word.
+    /// Refuses a place that the log has not got to, or that is behind the end of the epoch that it
+    /// is meant in: what lies before it would be passed over without a word.
     ///
     /// # Errors
     /// `epoch.mismatch`, `from.ahead`.

@@ -1,6 +1,6 @@
-//! `/ws/events`: the handshake (RFC 6455, section 4.2). What is wrong with it or with its query is refused here, as
-//! problem+json; from there on the connection is [`crate::ws`]'s. A position that cannot be resumed is no refusal: a browser
-//! could not read it, so the connection says it.
+//! `/ws/events`: the handshake (RFC 6455, section 4.2). What is wrong with it or with its query is
+//! refused here, as problem+json; from there on the connection is [`crate::ws`]'s. A position that
+//! cannot be resumed is no refusal: a browser could not read it, so the connection says it.
 
 use super::{
     App,

@@ -1,5 +1,6 @@
-//! A backup of a journal: one file that is whole by itself, of one moment, also while a hub runs on it. It has no continuity
-//! record, so the first hub that starts on it begins a new epoch. Start reading at [`backup()`].
+//! A backup of a journal: one file that is whole by itself, of one moment, also while a hub runs on
+//! it. It has no continuity record, so the first hub that starts on it begins a new epoch. Start
+//! reading at [`backup()`].
 
 use super::{
     OpenError,
@@ -72,11 +73,11 @@ pub struct BackedUp {
     pub loss: Option<String>,
 }
 
-/// Copies the journal of the data directory `from` into `to`, which must be empty or not exist. `progress` is told how many pages
-/// of how many are copied. Blocks.
+/// Copies the journal of the data directory `from` into `to`, which must be empty or not exist.
+/// `progress` is told how many pages of how many are copied. Blocks.
 ///
-/// A hub that runs on it goes on; until this returns, its log written ahead grows by what is written to it. Without one, the
-/// directory is locked meanwhile.
+/// A hub that runs on it goes on; until this returns, its log written ahead grows by what is
+/// written to it. Without one, the directory is locked meanwhile.
 ///
 /// # Errors
 /// See [`BackupError`]; then nothing is left in `to`.

@@ -1,16 +1,20 @@
-//! Whether the log ends where the hub that wrote it last left it. A copy of the directory, or an older state that was put back,
-//! is a sound journal too, and nothing in its database tells that events are missing which were acknowledged. So the hub keeps
-//! a record beside the database, which no copy takes along:
+//! Whether the log ends where the hub that wrote it last left it. A copy of the directory, or an
+//! older state that was put back, is a sound journal too, and nothing in its database tells that
+//! events are missing which were acknowledged. So the hub keeps a record beside the database, which
+//! no copy takes along:
 //!
-//! - The record names the inode and the time of birth of the database *and of its own file*. A copy has others. While events come
-//!   in, the record is replaced by a new file every `flush_s`, so that writing an older copy over it in place gives it away too.
-//! - While the journal is open, the record holds the last seq that was acknowledged, written after each round without a sync
-//!   (a process that ends, however suddenly, leaves it exact; a power cut at most an earlier one). A log that ends before that
-//!   has lost events.
-//! - Once the journal is closed, the record holds the time of the database's last change (`st_ctime`, which no program can set).
+//! - The record names the inode and the time of birth of the database *and of its own file*. A
+//!   copy has others. While events come in, the record is replaced by a new file every `flush_s`,
+//!   so that writing an older copy over it in place gives it away too.
+//! - While the journal is open, the record holds the last seq that was acknowledged, written after
+//!   each round without a sync (a process that ends, however suddenly, leaves it exact; a power cut
+//!   at most an earlier one). A log that ends before that has lost events.
+//! - Once the journal is closed, the record holds the time of the database's last change
+//!   (`st_ctime`, which no program can set).
 //!
-//! What it cannot know: a whole file system or machine that was put back to an earlier state, inodes and times included. Whoever
-//! does that removes the record. Start reading at [`Record::doubt`].
+//! What it cannot know: a whole file system or machine that was put back to an earlier state,
+//! inodes and times included. Whoever does that removes the record. Start reading at
+//! [`Record::doubt`].
 
 use super::{
     Sync,
@@ -119,8 +123,8 @@ impl Record {
         })
     }
 
-    /// Why it is not proved that the log, which ends at `head`, ends where it ended; none if it is. `expects_log`: the database
-    /// says that it is open, so a log that is not empty goes with it.
+    /// Why it is not proved that the log, which ends at `head`, ends where it ended; none if it is.
+    /// `expects_log`: the database says that it is open, so a log that is not empty goes with it.
     pub(super) fn doubt(&self, tail: Tail, expects_log: bool, head: u64) -> Option<Doubt> {
         let doubt = |is_loss, reason| Some(Doubt { is_loss, reason });
         if expects_log && tail == Tail::Empty {
@@ -184,7 +188,8 @@ impl Continuity {
         self.replace(None)
     }
 
-    /// Events up to `head` are about to be acknowledged. What cannot be written leaves an earlier head, which is true as well.
+    /// Events up to `head` are about to be acknowledged. What cannot be written leaves an earlier
+    /// head, which is true as well.
     pub(super) fn advance(&self, head: u64) {
         self.head.store(head, Relaxed);
         self.moved.store(true, Relaxed);
@@ -202,11 +207,13 @@ impl Continuity {
         Ok(())
     }
 
-    /// Says that the journal is closed, if its database is whole by itself. SQLite must have closed it before.
+    /// Says that the journal is closed, if its database is whole by itself. SQLite must have closed
+    /// it before.
     pub(super) fn close(&self) -> io::Result<()> {
         let log = fs::metadata(beside(&self.dir.join(FILE), "-wal")).map_or(0, |log| log.len());
         if log > 0 {
-            // Somebody reads, so what was written ahead stays there; the record goes on to say that it is open.
+            // Somebody reads, so what was written ahead stays there; the record goes on to say that
+            // it is open.
             return Ok(());
         }
         let closed = changed_ns(&fs::metadata(self.dir.join(FILE))?);
@@ -228,7 +235,8 @@ impl Continuity {
         if self.sync == Sync::Full || closed_ns.is_some() {
             file.sync_all()?;
         }
-        // Locked meanwhile, so that what is written after each round goes to the file that is there.
+        // Locked meanwhile, so that what is written after each round goes to the file that is
+        // there.
         let mut current = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         fs::rename(&next, self.dir.join(RECORD))?;
         file.write_all_at(head_line(self.head.load(Relaxed)).as_bytes(), 0)?;

@@ -1,6 +1,6 @@
-//! A journal looked at from outside, without a hub and also while one runs on it. Without one nothing at all is written: the next
-//! start finds the files as they were, damage included. While one runs, no read is held open between two steps, so that its
-//! log written ahead can begin anew.
+//! A journal looked at from outside, without a hub and also while one runs on it. Without one
+//! nothing at all is written: the next start finds the files as they were, damage included. While
+//! one runs, no read is held open between two steps, so that its log written ahead can begin anew.
 
 use super::{
     Epoch, Found, OpenError, Span,
@@ -133,7 +133,8 @@ pub struct Damage {
 /// Why the log is not proved to end where the last hub left it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Discontinuity {
-    /// Events that were acknowledged are certainly gone. Otherwise there may be nothing wrong, as with any copy.
+    /// Events that were acknowledged are certainly gone. Otherwise there may be nothing wrong, as
+    /// with any copy.
     pub is_loss: bool,
     /// For people.
     pub reason: String,
@@ -181,8 +182,9 @@ impl Inspector {
         Ok(Self { connection, dir: dir.to_owned(), span: Span { from: oldest, to }, at_rest })
     }
 
-    /// What the files themselves tell: whether events that were acknowledged are gone, and otherwise why the next start of a hub
-    /// begins a new epoch. `None` where a hub has the journal open, and where all is as the last one left it.
+    /// What the files themselves tell: whether events that were acknowledged are gone, and
+    /// otherwise why the next start of a hub begins a new epoch. `None` where a hub has the journal
+    /// open, and where all is as the last one left it.
     pub fn continuity(&self) -> Option<Discontinuity> {
         let AtRest { tail, record, head, .. } = self.at_rest.as_ref()?;
         let lost = |reason: String| Some(Discontinuity { is_loss: true, reason });
@@ -194,8 +196,8 @@ impl Inspector {
         Some(Discontinuity { is_loss, reason })
     }
 
-    /// Whether a hub has opened the journal, or something has written to it, since [`Inspector::open`] found it at rest: then what
-    /// was read may not go together.
+    /// Whether a hub has opened the journal, or something has written to it, since
+    /// [`Inspector::open`] found it at rest: then what was read may not go together.
     pub fn was_disturbed(&self) -> bool {
         self.at_rest
             .as_ref()

@@ -1,6 +1,7 @@
-//! The lineage of epochs: which epochs the log has had, and the first seq of each. An event keeps the seq that it was given in
-//! its epoch, so a reader that comes with an earlier epoch can go on, unless it has read past the point where that epoch ended.
-//! Start reading at [`Lineage::differs_from`].
+//! The lineage of epochs: which epochs the log has had, and the first seq of each. An event keeps
+//! the seq that it was given in its epoch, so a reader that comes with an earlier epoch can go on,
+//! unless it has read past the point where that epoch ended. Start reading at
+//! [`Lineage::differs_from`].
 
 use crc32fast::Hasher;
 use rusqlite::{Connection, params};
@@ -39,8 +40,8 @@ impl Lineage {
         &self.0
     }
 
-    /// The first seq at which this log may hold another event than the one that `epoch` had there: `u64::MAX` for the current
-    /// epoch, `None` for an epoch that is not in the lineage.
+    /// The first seq at which this log may hold another event than the one that `epoch` had there:
+    /// `u64::MAX` for the current epoch, `None` for an epoch that is not in the lineage.
     pub fn differs_from(&self, epoch: Uuid) -> Option<u64> {
         let index = self.0.iter().rposition(|known| known.epoch == epoch)?;
         // The least of all that follow: an epoch may end before the one in front of it did.
@@ -55,8 +56,8 @@ impl Lineage {
         self
     }
 
-    /// What the journal has; `None` if it has no epoch, or the current one is not what was written. Where an earlier one is not,
-    /// it and what is before it are left out.
+    /// What the journal has; `None` if it has no epoch, or the current one is not what was written.
+    /// Where an earlier one is not, it and what is before it are left out.
     pub(super) fn read(connection: &Connection) -> rusqlite::Result<Option<Self>> {
         let mut statement = connection.prepare("SELECT epoch, first, crc FROM epochs ORDER BY number DESC LIMIT ?1")?;
         let mut rows = statement.query([MAX_EPOCHS as i64])?;

@@ -4,7 +4,8 @@ use super::{Sync, continuity::Doubt, lineage::Lineage, wal::Tail};
 use crc32fast::hash;
 use rusqlite::{Connection, Error, OptionalExtension, ToSql, ffi, params};
 
-/// There while a log goes with the database that is not empty. Hubs before schema version 5 did not see to that.
+/// There while a log goes with the database that is not empty. Hubs before schema version 5 did not
+/// see to that.
 const LOG: &str = "log";
 
 /// What is on disk before anything is acknowledged: without it the next start could not know what was lost.
@@ -19,8 +20,9 @@ pub(super) struct Mark {
 }
 
 impl Mark {
-    /// The current epoch goes on only if it is proved that the log ends where it ended: not after a power cut without full sync,
-    /// nor after damage to the log written ahead, nor where `doubt` says so. `is_new`: there was no journal.
+    /// The current epoch goes on only if it is proved that the log ends where it ended: not after a
+    /// power cut without full sync, nor after damage to the log written ahead, nor where `doubt`
+    /// says so. `is_new`: there was no journal.
     pub(super) fn find(
         connection: &Connection,
         sync: Sync,
@@ -64,8 +66,8 @@ impl Mark {
     /// happened before this start: a process that was killed may have left what was never synced, and a sync that failed
     /// what the system holds for written and the disk does not have.
     ///
-    /// From then on the file itself says that a log goes with it and is not empty: that the journal is open is written to the
-    /// log first, and copied into the file without cutting the log off.
+    /// From then on the file itself says that a log goes with it and is not empty: that the journal
+    /// is open is written to the log first, and copied into the file without cutting the log off.
     pub(super) fn write(&self, connection: &Connection) -> rusqlite::Result<()> {
         let transaction = connection.unchecked_transaction()?;
         self.lineage.write(&transaction)?;
@@ -132,7 +134,8 @@ fn forget_open(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute("DELETE FROM meta WHERE key IN ('open', ?1)", [LOG]).map(drop)
 }
 
-/// Whether the database, without its log, says that a log goes with it that is not empty. `connection` is one that found none.
+/// Whether the database, without its log, says that a log goes with it that is not empty.
+/// `connection` is one that found none.
 pub(super) fn expects_log(connection: &Connection) -> rusqlite::Result<bool> {
     get(connection, LOG).map(|log| log.is_some())
 }

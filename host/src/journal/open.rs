@@ -219,8 +219,9 @@ pub(super) struct Start {
 }
 
 impl Start {
-    /// Writes it. The record of before goes only once it is not needed any more: where the epoch stays, the database changes
-    /// after the record says that it is open; where it is a new one, that is on disk before.
+    /// Writes it. The record of before goes only once it is not needed any more: where the epoch
+    /// stays, the database changes after the record says that it is open; where it is a new one,
+    /// that is on disk before.
     pub(super) fn write(&self, connection: &Connection, continuity: &Continuity) -> rusqlite::Result<()> {
         let begin = || continuity.begin().map_err(unwritable);
         if self.mark.is_new_epoch {

@@ -104,7 +104,8 @@ impl Writer {
         Ok(())
     }
 
-    /// The same round on the same state gives the same state, whenever and wherever it is applied: all that it depends on is here.
+    /// The same round on the same state gives the same state, whenever and wherever it is applied:
+    /// all that it depends on is here.
     fn apply(&mut self, events: &[Arc<Event>], changes: &[Change], time: RoundTime) -> Result<(), WriteError> {
         let RoundTime { wall_ms, journal_ms: now_ms } = time;
         let head = events.last().map_or(self.head, |event| event.seq);
@@ -257,7 +258,8 @@ impl super::Shared {
         self.set_trouble(classify(error))
     }
 
-    /// Every `flush_s`, on a thread of its own: whether the files are still at their paths, and a new record of continuity.
+    /// Every `flush_s`, on a thread of its own: whether the files are still at their paths, and a
+    /// new record of continuity.
     pub(super) fn look_after_files(&self) {
         if matches!(&*self.trouble.borrow(), Some(WriteError::ReadOnly(_))) {
             return;
@@ -265,7 +267,8 @@ impl super::Shared {
         if let Err(reason) = self.files.check() {
             self.set_trouble(WriteError::ReadOnly(reason.into()));
         } else if let Err(error) = self.continuity.renew() {
-            // The record of before is still true. Where there is no room for it, there is none for events either.
+            // The record of before is still true. Where there is no room for it, there is none for
+            // events either.
             tracing::debug!(%error, "cannot renew the continuity record");
         }
     }
@@ -325,7 +328,8 @@ impl Drop for Writer {
     }
 }
 
-/// Records that the journal is closed, once the writer's connection is: SQLite may write to the file until then.
+/// Records that the journal is closed, once the writer's connection is: SQLite may write to the
+/// file until then.
 #[derive(Debug)]
 struct Closing {
     journal: Journal,
@@ -376,7 +380,8 @@ mod tests {
         open(&config(dir), (Duration::from_secs(60), 1_000), Arc::default()).unwrap().0
     }
 
-    /// All tables, row by row. Not what is said of the file itself: how far it was copied, and its epochs.
+    /// All tables, row by row. Not what is said of the file itself: how far it was copied, and its
+    /// epochs.
     fn tables(dir: &Path) -> Vec<String> {
         let connection = Connection::open(dir.join(FILE)).unwrap();
         let sql = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT IN ('epochs', 'sqlite_sequence') ORDER BY name";

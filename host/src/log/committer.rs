@@ -8,8 +8,9 @@ use crate::{event::Event, journal::Change};
 use std::sync::Arc;
 use tokio::sync::mpsc;
 
-/// Commits that rest on one another, and the word on each, in order. The queue to the sequencer has no bound of its own: whoever
-/// has a committer bounds what it hands in and has not heard of (see `plugin/lane/pipeline.rs`).
+/// Commits that rest on one another, and the word on each, in order. The queue to the sequencer has
+/// no bound of its own: whoever has a committer bounds what it hands in and has not heard of (see
+/// `plugin/lane/pipeline.rs`).
 #[derive(Debug)]
 pub struct Committer {
     shared: Arc<Shared>,
@@ -39,7 +40,8 @@ impl Committer {
         self.shared.commits.send(Commit { events, changes, purpose, chain, ack }).is_ok()
     }
 
-    /// The word on the next commit that was handed in; none, for ever, where there is none. Dropping the future loses nothing.
+    /// The word on the next commit that was handed in; none, for ever, where there is none.
+    /// Dropping the future loses nothing.
     pub async fn next(&mut self) -> Result<(), CommitError> {
         // It holds a sender itself, so it cannot be closed.
         self.acks.recv().await.unwrap_or(Err(CommitError::Stopped))

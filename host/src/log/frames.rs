@@ -1,5 +1,6 @@
-//! What a view found as bytes on the wire, made once for all its clients: server frames of WebSocket (RFC 6455, section 5.2)
-//! are unmasked and records of server-sent events name nobody, so the bytes are the same for everyone.
+//! What a view found as bytes on the wire, made once for all its clients: server frames of
+//! WebSocket (RFC 6455, section 5.2) are unmasked and records of server-sent events name nobody, so
+//! the bytes are the same for everyone.
 
 use super::selection::{FilterFailure, Record, Selection};
 use bytes::{BufMut, Bytes, BytesMut};
@@ -14,8 +15,8 @@ pub struct Frames {
     pub ends: Box<[RecordEnd]>,
 }
 
-/// Which seqs a record is about, and where it ends. Records are in order, and their seqs do not overlap, but for an
-/// event that follows its own failure.
+/// Which seqs a record is about, and where it ends. Records are in order, and their seqs do not
+/// overlap, but for an event that follows its own failure.
 #[derive(Debug, Clone, Copy)]
 pub struct RecordEnd {
     /// Its first seq: an event's own, or the `from` of a failure.
@@ -89,8 +90,9 @@ pub fn text_frame(out: &mut BytesMut, text: &[u8]) {
     out.put_slice(text);
 }
 
-/// A server-sent-events record (WHATWG HTML, section 9.2) for each record. An event's id is `<epoch>:<seq>`, so that a client
-/// that reconnects after the hub has begun a new numbering is told so. The data has no line breaks: admission sees to that.
+/// A server-sent-events record (WHATWG HTML, section 9.2) for each record. An event's id is
+/// `<epoch>:<seq>`, so that a client that reconnects after the hub has begun a new numbering is
+/// told so. The data has no line breaks: admission sees to that.
 pub fn server_sent(selection: &Selection, epoch: &str) -> Frames {
     encode(selection, |out, record, json| {
         match record {

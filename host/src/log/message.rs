@@ -37,7 +37,8 @@ pub enum Seqs {
     Each(Vec<(u64, bool)>),
 }
 
-/// What becomes true at once: events, and what the journal is to know besides. Plain data, which the sequencer applies.
+/// What becomes true at once: events, and what the journal is to know besides. Plain data, which
+/// the sequencer applies.
 pub(super) struct Commit {
     pub(super) events: Vec<Arc<Event>>,
     pub(super) changes: Vec<Change>,
@@ -57,9 +58,9 @@ pub(super) enum Purpose {
     Tidy,
 }
 
-/// A run of commits, each of which rests on those before it, as a handler's do: its next call reads what the last one wrote
-/// before that is on disk. Once one of them is refused, so are all that follow. Their owner takes back what they did in memory
-/// and begins another run.
+/// A run of commits, each of which rests on those before it, as a handler's do: its next call reads
+/// what the last one wrote before that is on disk. Once one of them is refused, so are all that
+/// follow. Their owner takes back what they did in memory and begins another run.
 #[derive(Debug, Clone, Default)]
 pub struct Chain {
     is_broken: Arc<AtomicBool>,

@@ -1,5 +1,5 @@
-//! Where a reader that was here before goes on: it names the epoch and the seq that it wants next, and the lineage of epochs
-//! tells whether what it has read is what this log holds.
+//! Where a reader that was here before goes on: it names the epoch and the seq that it wants next,
+//! and the lineage of epochs tells whether what it has read is what this log holds.
 
 use super::Log;
 use uuid::Uuid;
@@ -20,7 +20,8 @@ pub enum ResumeError {
     Diverged {
         /// The epoch that the reader named.
         epoch: Uuid,
-        /// The first seq at which the log may differ from what the reader has. To go on from there misses nothing.
+        /// The first seq at which the log may differ from what the reader has. To go on from there
+        /// misses nothing.
         differs_from: u64,
         /// The current epoch.
         current: Uuid,
@@ -65,9 +66,9 @@ impl ResumeError {
 }
 
 impl Log {
-    /// Whether a reader that has read everything before `from` in `epoch` may go on with `from`; without an epoch, the seq is
-    /// taken to be of the current one. `from` is given back. Without `from`, only the epoch is looked at: it must be in the
-    /// lineage.
+    /// Whether a reader that has read everything before `from` in `epoch` may go on with `from`;
+    /// without an epoch, the seq is taken to be of the current one. `from` is given back. Without
+    /// `from`, only the epoch is looked at: it must be in the lineage.
     ///
     /// # Errors
     /// See [`ResumeError`].
@@ -88,11 +89,12 @@ impl Log {
         }
     }
 
-    /// Where a stream begins whose reader wants `from` in `epoch`: the first seq, none for what is published from now on; and
-    /// the refusal that the reader is told of in the stream, for browsers cannot read one that comes instead of a stream.
+    /// Where a stream begins whose reader wants `from` in `epoch`: the first seq, none for what is
+    /// published from now on; and the refusal that the reader is told of in the stream, for
+    /// browsers cannot read one that comes instead of a stream.
     ///
-    /// After a refusal, a stream whose reader wanted something of the past begins where the log may differ from what the
-    /// reader has, or with the oldest event if nobody knows where that is.
+    /// After a refusal, a stream whose reader wanted something of the past begins where the log may
+    /// differ from what the reader has, or with the oldest event if nobody knows where that is.
     pub fn begin_stream(&self, epoch: Option<Uuid>, from: Option<u64>) -> (Option<u64>, Option<ResumeError>) {
         match self.resume(epoch, from) {
             Ok(from) => (from, None),

@@ -1,4 +1,5 @@
-//! What a question finds among events: those that match, and those for which its filter gave no verdict.
+//! What a question finds among events: those that match, and those for which its filter gave no
+//! verdict.
 
 use crate::event::Event;
 use serde::Serialize;
@@ -6,9 +7,9 @@ use std::sync::Arc;
 
 /// Events in a row for which a filter gave no verdict, for one reason.
 ///
-/// Without a verdict an event is held back or passed on, as the filter's operator says (`on_error`).
-/// Events that are held back are merged where nothing was delivered between them; one that is passed
-/// on has a failure of its own.
+/// Without a verdict an event is held back or passed on, as the filter's operator says
+/// (`on_error`). Events that are held back are merged where nothing was delivered between them; one
+/// that is passed on has a failure of its own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct FilterFailure {
     /// The filter plugin.
@@ -32,7 +33,8 @@ pub struct FilterFailure {
 pub struct Selection {
     /// The events to deliver, in order of seq.
     pub events: Vec<Arc<Event>>,
-    /// Where the filter failed, in order of seq. Each stands before the first event after its `from`.
+    /// Where the filter failed, in order of seq. Each stands before the first event after its
+    /// `from`.
     pub failures: Vec<FilterFailure>,
 }
 
@@ -63,8 +65,8 @@ impl Selection {
         self.failures.last().map_or(event, |failure| event.max(failure.to))
     }
 
-    /// Adds a failure, which comes after everything that is there. If its events are passed on, they
-    /// are to be added after it.
+    /// Adds a failure, which comes after everything that is there. If its events are passed on,
+    /// they are to be added after it.
     pub fn fail(&mut self, failure: FilterFailure) {
         let delivered = self.events.last().map_or(0, |event| event.seq);
         if let Some(last) = self.failures.last_mut()

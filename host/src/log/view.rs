@@ -250,7 +250,8 @@ impl Ring {
 /// What a client gets next.
 #[derive(Debug, Clone)]
 pub enum Delivery {
-    /// Events that match, and failures of the filter; what is about seqs before `from` was delivered already.
+    /// Events that match, and failures of the filter; what is about seqs before `from` was
+    /// delivered already.
     Events {
         /// They and their bytes.
         entry: Arc<Entry>,

@@ -1,7 +1,8 @@
 //! What `wit/` says, in Rust: one generated module for each world, which share the types. Nothing is written by hand
 //! here; [`super::convert`] and [`super::host`] speak of these types, the rest of the crate of its own.
 //!
-//! Of the imports only the types are used: the functions are linked by [`super::host`], which decodes the texts of a guest itself.
+//! Of the imports only the types are used: the functions are linked by [`super::host`], which
+//! decodes the texts of a guest itself.
 //!
 //! Borrowing: an event is lowered from the log's own texts, without a copy of them for each call. What a guest calls is not async, which
 //! would cost a future for each: a guest for which the host has worked for long gives its thread back itself, see [`super::host`].

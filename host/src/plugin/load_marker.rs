@@ -1,12 +1,14 @@
-//! Markers on disk: which file the hub works on in its own process while it loads it for the first time. A marker that is there
-//! at the next start was left by a hub that ended meanwhile, and perhaps because of that file: after two such ends in a row the
-//! file is skipped until it or its sidecar changes, or an operator asks for it. A file that was loaded once is trusted from then
+//! Markers on disk: which file the hub works on in its own process while it loads it for the first
+//! time. A marker that is there at the next start was left by a hub that ended meanwhile, and
+//! perhaps because of that file: after two such ends in a row the file is skipped until it or its
+//! sidecar changes, or an operator asks for it. A file that was loaded once is trusted from then
 //! on, so a hub that is killed while it starts does not lose its plugins.
 //!
-//! Compiling a file and trying its schema are no such work: processes of their own do that ([`super::compile`]). They take up to
-//! minutes, in which a hub may be ended for any reason.
+//! Compiling a file and trying its schema are no such work: processes of their own do that
+//! ([`super::compile`]). They take up to minutes, in which a hub may be ended for any reason.
 //!
-//! Markers are in the data directory, which one hub has at a time. A hub without one, in memory, has none.
+//! Markers are in the data directory, which one hub has at a time. A hub without one, in memory,
+//! has none.
 
 use super::{Engine, Hash, LoadError, Name, engine::blocking};
 use std::{
@@ -72,7 +74,8 @@ impl LoadMarkers {
         Arc::new(Self { dir: dir.to_owned(), left: Mutex::new(left), step: Semaphore::new(1) })
     }
 
-    /// `None` for a file that was loaded before. `asked`: an operator asked for it, so what happened before does not count.
+    /// `None` for a file that was loaded before. `asked`: an operator asked for it, so what
+    /// happened before does not count.
     fn begin(self: Arc<Self>, plugin: &str, key: Hash, asked: bool) -> Result<Option<Suspect>, LoadError> {
         let name = format!("{}.{LOADING}", key.to_hex());
         let path = self.dir.join(&name);
@@ -98,7 +101,8 @@ impl MarkedLoad {
     /// Looks up what is known of the file `hash` under a sidecar. Nothing is marked yet.
     ///
     /// # Errors
-    /// [`LoadError::Crashed`] if the hub ended in two loads of it in a row, and no operator `asked` for it.
+    /// [`LoadError::Crashed`] if the hub ended in two loads of it in a row, and no operator `asked`
+    /// for it.
     pub(super) async fn begin(
         engine: &Engine,
         plugin: &Name,
@@ -111,8 +115,9 @@ impl MarkedLoad {
         blocking(move || markers.begin(plugin.as_str(), key, asked)).await?.map(Self)
     }
 
-    /// Runs a step that works on the file in this process, and has the marker on disk meanwhile. Waits until no other load is
-    /// in such a step; so it must not wait for another load itself. Dropping the future removes the marker.
+    /// Runs a step that works on the file in this process, and has the marker on disk meanwhile.
+    /// Waits until no other load is in such a step; so it must not wait for another load itself.
+    /// Dropping the future removes the marker.
     pub(super) async fn step<T>(&self, step: impl Future<Output = T>) -> T {
         let Some(suspect) = &self.0 else { return step.await };
         // Never closed.
@@ -130,7 +135,8 @@ impl MarkedLoad {
 }
 
 impl Suspect {
-    /// The file is not synced: what a load may end is this process, and the system keeps what that has written.
+    /// The file is not synced: what a load may end is this process, and the system keeps what that
+    /// has written.
     async fn mark(&self) -> Option<Marker> {
         let (path, text) = (self.path.clone(), self.text.clone());
         // Made in there, so that one that nobody waits for any more is removed again.
@@ -155,7 +161,8 @@ fn note(path: &Path, text: &str) {
     }
 }
 
-/// What is suspected or trusted: these bytes under this sidecar, as this version of the hub loads them.
+/// What is suspected or trusted: these bytes under this sidecar, as this version of the hub loads
+/// them.
 fn key(file: Hash, sidecar: Option<&str>) -> Hash {
     Hash::of(format!("{}\n{}\n{}", env!("CARGO_PKG_VERSION"), file.to_hex(), sidecar.unwrap_or_default()).as_bytes())
 }
@@ -190,7 +197,8 @@ mod tests {
         let (file, other) = (Hash::of(b"a file"), Hash::of(b"another"));
         for _ in 0..MAX_ATTEMPTS {
             let load = begin(dir, key(file, None), false).unwrap();
-            // Steps that end well are not held against those that come after them, nor do they take anything back.
+            // Steps that end well are not held against those that come after them, nor do they take
+            // anything back.
             load.step(async {}).await;
             end_within(load).await;
         }

@@ -50,8 +50,9 @@ pub struct PluginsConfig {
     /// Where files are compiled.
     #[serde(skip)]
     pub compiler: Compiler,
-    /// The directory where the hub notes which file it works on, so that a file whose first load ended the hub
-    /// twice is skipped at the next start. The hub sets it where there is a journal. `None`: not noted.
+    /// The directory where the hub notes which file it works on, so that a file whose first load
+    /// ended the hub twice is skipped at the next start. The hub sets it where there is a journal.
+    /// `None`: not noted.
     #[serde(skip)]
     pub markers: Option<PathBuf>,
     /// Most bytes that the memory of any plugin may have; a sidecar cannot ask for more.
@@ -331,8 +332,8 @@ impl Registry {
         self.tell(name, |plugin, answer| Command::Limit { plugin, limits, answer }).await
     }
 
-    /// Ends the loads under way, with the processes that compile for them, and begins no others. Whoever waits for one is
-    /// told [`CommandError::Stopped`]. Plugins that are active stay so.
+    /// Ends the loads under way, with the processes that compile for them, and begins no others.
+    /// Whoever waits for one is told [`CommandError::Stopped`]. Plugins that are active stay so.
     pub async fn stop_loading(&self) {
         let (answer, answered) = oneshot::channel();
         if self.shared.commands.send(Command::StopLoading { answer }).await.is_ok() {

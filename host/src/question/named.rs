@@ -148,7 +148,8 @@ impl Named {
         }
     }
 
-    /// Verdicts on at least one of `events`, from that at `first` on, by the version that is active now.
+    /// Verdicts on at least one of `events`, from that at `first` on, by the version that is active
+    /// now.
     async fn ask_some(self: &Arc<Self>, events: &Arc<[Arc<Event>]>, first: usize) -> Vec<Verdict> {
         let no_answers = |code, detail: Arc<str>, on_error| {
             let reason = FailureReason::new(code, detail, on_error);
@@ -159,7 +160,8 @@ impl Named {
         };
         let is_filter = |version: &Arc<Version>| version.kind() == Kind::Filter;
         let Some(version) = plugin.active().filter(is_filter) else {
-            // The operator's word on what its absence means holds while it is disabled or in quarantine too.
+            // The operator's word on what its absence means holds while it is disabled or in
+            // quarantine too.
             let on_error = plugin.current().filter(is_filter).map_or(OnError::Closed, |version| version.on_error());
             let detail = match plugin.active() {
                 Some(_) => "the plugin is a handler".into(),
@@ -230,7 +232,8 @@ impl Named {
             plugin.feed().tell(observed);
         }
         let starved = result.as_ref().is_err_and(|error| version.is_starved(error));
-        // A client must not be able to have a filter put in quarantine for everybody by the parameters that it chooses.
+        // A client must not be able to have a filter put in quarantine for everybody by the
+        // parameters that it chooses.
         let accountable = self.asker == Asker::Operator || self.params.is_none();
         plugin.report(version, event, result.as_ref().err(), accountable && !starved);
         match result {
@@ -239,7 +242,8 @@ impl Named {
         }
     }
 
-    /// Each version has its own schema: parameters that were right for the last one may be wrong for this one.
+    /// Each version has its own schema: parameters that were right for the last one may be wrong
+    /// for this one.
     async fn params(&self, version: &Version) -> Result<Params, Arc<str>> {
         let known = self.checked().as_ref().filter(|(generation, _)| *generation == version.generation()).cloned();
         if let Some((_, params)) = known {

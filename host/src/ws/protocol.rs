@@ -139,8 +139,8 @@ pub(super) struct Received<'a> {
     pub(super) message: &'a RawValue,
 }
 
-/// What the hub says besides events and `filter_error`, which is encoded with the events of its view: see
-/// [`crate::log::frames`].
+/// What the hub says besides events and `filter_error`, which is encoded with the events of its
+/// view: see [`crate::log::frames`].
 #[derive(Serialize)]
 #[serde(tag = "op", rename_all = "lowercase")]
 pub(super) enum ToClient {

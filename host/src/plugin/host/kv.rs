@@ -43,7 +43,8 @@ pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
 }
 
 impl Guest {
-    /// Something with a key, for which the guest hands over `bytes` besides. `shown` is what is told of the answer to whoever watches.
+    /// Something with a key, for which the guest hands over `bytes` besides. `shown` is what is
+    /// told of the answer to whoever watches.
     fn operate<T>(
         &mut self,
         call: &'static str,

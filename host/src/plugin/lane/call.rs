@@ -93,8 +93,8 @@ pub(super) async fn call(
     }
     let mut said = plugin.feed().transcript();
     let result = version.handle_with(&job.event, job.attempt, said.as_mut()).await;
-    // One event, however often it is tried, is one fault: alone it puts nothing in quarantine. At whichever attempt, since the guest
-    // knows which it is.
+    // One event, however often it is tried, is one fault: alone it puts nothing in quarantine. At
+    // whichever attempt, since the guest knows which it is.
     let accountable = !job.faulted && !result.as_ref().is_err_and(|error| version.is_starved(error));
     plugin.report(&version, &job.event, result.as_ref().err(), accountable);
     match result {

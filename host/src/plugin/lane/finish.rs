@@ -1,4 +1,5 @@
-//! What a lane does with a call that has returned, with one whose commit is on disk, and with one whose commit was refused.
+//! What a lane does with a call that has returned, with one whose commit is on disk, and with one
+//! whose commit was refused.
 
 use super::{
     Job,
@@ -30,7 +31,8 @@ impl Lane {
         }
     }
 
-    /// Calls have returned: what they did goes on its way to the journal, and their places are free again.
+    /// Calls have returned: what they did goes on its way to the journal, and their places are free
+    /// again.
     pub(super) fn returned(&mut self, returned: Result<Returned, JoinError>) {
         let mut next = Some(returned);
         while let Some(returned) = next {
@@ -95,7 +97,8 @@ impl Lane {
         self.pipeline.push(finished, outbox, changes, true);
     }
 
-    /// It is done, and there is nothing to commit, unless the journal is to hear that it is not tried again.
+    /// It is done, and there is nothing to commit, unless the journal is to hear that it is not
+    /// tried again.
     fn without_effects(&mut self, job: Job, shown: Option<Shown>) {
         self.order.done(&job);
         let changes = vec![Change::Done { plugin: self.name.clone(), seq: job.event.seq }];
@@ -165,8 +168,9 @@ impl Lane {
         self.let_go(&job);
     }
 
-    /// Once nothing is at work and nothing on its way, takes back what was refused, and puts its events back in line. Only then: a
-    /// call that has read what was taken back must not be the one that goes on.
+    /// Once nothing is at work and nothing on its way, takes back what was refused, and puts its
+    /// events back in line. Only then: a call that has read what was taken back must not be the one
+    /// that goes on.
     pub(super) fn recover(&mut self) {
         if !self.pipeline.is_broken() || !self.calls.is_empty() {
             return;
@@ -200,7 +204,8 @@ impl Lane {
         }
     }
 
-    /// More would come of an event than may. It would go round in the same circle, so it is not tried again.
+    /// More would come of an event than may. It would go round in the same circle, so it is not
+    /// tried again.
     fn looped(&mut self, finished: Finished, error: &CommitError) {
         let Finished { job, version, shown, .. } = finished;
         let message = looped(&error.to_string(), &job.event.metadata.chain, job.event.seq);

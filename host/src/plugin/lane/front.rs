@@ -37,8 +37,8 @@ impl Lane {
             .ok()
     }
 
-    /// The events that the filter lets through. One for which it was starved is not kept back: after a pause that one and
-    /// what comes after it are read again.
+    /// The events that the filter lets through. One for which it was starved is not kept back:
+    /// after a pause that one and what comes after it are read again.
     pub(super) fn prefiltered(&mut self, selection: Selection) -> Vec<Arc<Event>> {
         let metrics = self.bus.metrics();
         let Selection { events, mut failures } = selection;

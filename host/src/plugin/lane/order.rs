@@ -62,8 +62,8 @@ impl Order {
         self.ready.push_front(job);
     }
 
-    /// Puts events that had been done back in line, with those that are in line, by seq. Nothing is at work. `waiting`: the seqs of
-    /// those that wait for another try, which keep their keys.
+    /// Puts events that had been done back in line, with those that are in line, by seq. Nothing is
+    /// at work. `waiting`: the seqs of those that wait for another try, which keep their keys.
     pub(super) fn put_back(&mut self, by: Option<OrderBy>, jobs: Vec<Job>, waiting: impl Iterator<Item = u64>) {
         let behind = self.busy.drain().flat_map(|(_, behind)| behind);
         let mut all: Vec<Job> = self.ready.drain(..).chain(behind).chain(jobs).collect();

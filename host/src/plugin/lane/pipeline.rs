@@ -1,9 +1,10 @@
-//! What a lane has finished and is not on disk yet. A call that has returned gives up its place at once: what it wrote to kv is
-//! true for the plugin's next call, and its commit is on its way. Nobody else sees any of it before it is on disk.
+//! What a lane has finished and is not on disk yet. A call that has returned gives up its place at
+//! once: what it wrote to kv is true for the plugin's next call, and its commit is on its way.
+//! Nobody else sees any of it before it is on disk.
 //!
-//! Each commit rests on those before it. If one is refused, so are all that follow (see [`Chain`](crate::log::Chain)); then
-//! everything that they wrote is taken back, the last first, and their events are handled again. Start reading at
-//! [`Pipeline::push`].
+//! Each commit rests on those before it. If one is refused, so are all that follow (see
+//! [`Chain`](crate::log::Chain)); then everything that they wrote is taken back, the last first,
+//! and their events are handled again. Start reading at [`Pipeline::push`].
 
 use super::{Job, call::Shown};
 use crate::{
@@ -16,9 +17,11 @@ use crate::{
 };
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-/// Most bytes of events and kv that a lane has finished and that are not on disk; asked before a call begins.
+/// Most bytes of events and kv that a lane has finished and that are not on disk; asked before a
+/// call begins.
 const MAX_BYTES: usize = 4 << 20;
-/// The same for all lanes together. A lane that has none of them may begin all the same, so that each gets on.
+/// The same for all lanes together. A lane that has none of them may begin all the same, so that
+/// each gets on.
 const MAX_BYTES_OF_ALL: i64 = 64 << 20;
 
 /// An attempt whose commit is on its way.
@@ -73,7 +76,8 @@ impl Pipeline {
         }
     }
 
-    /// Waits for the next one to be on disk; for ever if there is none. Dropping the future loses nothing.
+    /// Waits for the next one to be on disk; for ever if there is none. Dropping the future loses
+    /// nothing.
     pub(super) async fn next(&mut self) -> Result<(), CommitError> {
         self.committer.next().await
     }
@@ -96,7 +100,8 @@ impl Pipeline {
         }
     }
 
-    /// What was refused, in its order, once nothing is on its way any more: what it wrote to kv is taken back.
+    /// What was refused, in its order, once nothing is on its way any more: what it wrote to kv is
+    /// taken back.
     pub(super) fn take_back(&mut self) -> Vec<(Finished, CommitError)> {
         if !self.unwritten.is_empty() {
             return Vec::new();

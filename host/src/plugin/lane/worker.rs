@@ -63,7 +63,8 @@ pub(super) struct Lane {
     pub(super) more_retries: bool,
     /// They and new events take turns: neither is to wait for all of the other.
     pub(super) retries_next: bool,
-    /// The event about which the filter before the handler was starved last, and how often in a row.
+    /// The event about which the filter before the handler was starved last, and how often in a
+    /// row.
     pub(super) starved: Option<(u64, u32)>,
     progress: watch::Sender<u64>,
 }

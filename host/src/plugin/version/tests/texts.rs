@@ -1,5 +1,5 @@
-//! Texts that are not UTF-8: an error that the guest can handle wherever the contract has one, and never the end of a call that
-//! goes on.
+//! Texts that are not UTF-8: an error that the guest can handle wherever the contract has one, and
+//! never the end of a call that goes on.
 
 use super::*;
 use crate::plugin::testing::guest::More;
