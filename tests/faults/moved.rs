@@ -7,6 +7,9 @@ use crate::hub::within;
 use serde_json::{Value, json};
 use std::{fs, path::Path};
 
+/// What somebody does to a data directory on which a hub runs.
+type Removal = fn(&Path);
+
 async fn read_only(program: &Program, what: &str) {
     let ready = program.until("/readyz", |status, _| status == 503).await;
     assert_eq!(ready["code"], "journal.read-only", "{what}: {ready}");
@@ -17,7 +20,7 @@ async fn read_only(program: &Program, what: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_published_after_the_data_directory_is_gone_is_not_acknowledged() {
-    let remove: &[(&str, fn(&Path))] = &[
+    let remove: &[(&str, Removal)] = &[
         ("the directory is removed", |data| fs::remove_dir_all(data).unwrap()),
         ("the directory is moved away", |data| fs::rename(data, data.with_extension("old")).unwrap()),
         ("the database is removed", |data| fs::remove_file(data.join("busway.db")).unwrap()),
