@@ -26,10 +26,10 @@ use tokio::{
     task::JoinHandle,
 };
 
-/// Deadline of the filters here.
+/// The deadline of the filters in these tests.
 const DEADLINE: Duration = Duration::from_millis(100);
-/// Calls after which a filter is believed to be a short one, so that it is asked on the hub's own
-/// threads, and some more.
+/// Calls after which a filter is believed to be a short one, so
+/// that it is asked on the hub's own threads, and some more.
 const TRUSTED: u64 = 30;
 /// How often a filter is asked about one event.
 const TRIES: u64 = 5;
@@ -55,14 +55,14 @@ fn typed(event_type: &str) -> NewEvent {
     NewEvent::new(event_type)
 }
 
-/// Runs a test with its hub on one thread, on which every task that was woken has its turn before
-/// any has a second one.
+/// Runs a test with its hub on one thread, on which every task
+/// that was woken has its turn before any has a second one.
 fn on_one_thread(test: impl Future<Output = ()>) {
     tokio::runtime::Builder::new_current_thread().enable_all().event_interval(1).build().unwrap().block_on(test);
 }
 
-/// Other work: between any two turns of a call it has the thread for longer than the call's
-/// deadline, until `done`.
+/// Other work: between any two turns of a call it has the
+/// thread for longer than the call's deadline, until `done`.
 struct Hog(JoinHandle<()>);
 
 impl Hog {

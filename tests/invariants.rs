@@ -130,6 +130,8 @@ async fn i5_a_commit_never_waits_on_the_ingress_queue() {
     hub.bus().try_publish(NewEvent::new("a")).unwrap();
     assert_eq!(hub.bus().try_publish(NewEvent::new("b")), Err(PublishError::Append(AppendError::Full)));
     let event = Arc::new(NewEvent::new("emitted").admit().unwrap());
-    within(hub.bus().log().commit(vec![event], Vec::new())).await.unwrap();
+    let mut committer = hub.bus().log().committer();
+    assert!(committer.commit(vec![event], Vec::new()));
+    within(committer.result()).await.unwrap();
     assert_eq!(hub.bus().log().head(), 2);
 }

@@ -1,6 +1,6 @@
-//! Loads that take long or end the hub: the start does not wait for them, nor does the end, and a
-//! file that ended the hub twice is left out. On the real program, with its compiler and its
-//! markers on disk.
+//! Loads that take long or end the hub: the start does not wait for
+//! them, nor does the end, and a file that ended the hub twice is left
+//! out. On the real program, with its compiler and its markers on disk.
 
 use crate::{
     cli::{Serving, busway},
@@ -151,8 +151,8 @@ async fn ends_with_0(mut hub: Serving) {
 async fn a_file_that_ended_the_hub_twice_while_it_was_loaded_is_skipped_until_it_changes() {
     let place = Place::new();
     place.put("bad", component(&Guest { start: SPINNING, ..Guest::handler(OK) }));
-    // A load that was over before the kill reached the hub takes back what was counted: so once
-    // more, until two count.
+    // A load that was over before the kill reached the hub takes
+    // back what was counted: so once more, until two count.
     within(async {
         while place.ends() < 2 {
             let mut hub = place.start().await;

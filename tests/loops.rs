@@ -158,7 +158,9 @@ async fn what_the_journal_did_not_take_does_not_count() {
             Arc::<Event>::new(event)
         };
         let events = std::iter::repeat_with(event).take(count).collect();
-        within(log.commit(events, Vec::new())).await
+        let mut committer = log.committer();
+        assert!(committer.commit(events, Vec::new()));
+        within(committer.result()).await
     };
     assert_eq!(commit(1, 400).await, Ok(()));
     let disk = rusqlite::Connection::open(dir.path().join(journal::FILE)).unwrap();

@@ -54,14 +54,14 @@ async fn a_round_that_fails_takes_all_calls_with_it_that_rest_on_it_and_each_is_
         file.execute_batch(trigger).unwrap();
         publish(&hub, 600).await;
         let metrics = hub.bus().metrics().clone();
-        until(|| metrics.handler_taken_back.get() > 0).await;
+        until(|| metrics.handler_rolled_back.get() > 0).await;
         // Nobody has seen anything of it.
         assert!(counted(&hub.events().await).iter().all(|(count, _)| *count < 100), "{manifest}");
         file.execute_batch("DROP TRIGGER no").unwrap();
         let counts = counted(&hub.events_of("probed.count", 600).await);
         assert_each_once_and_in_order(&counts, 600, manifest == MANIFESTS[0], manifest);
-        until(|| metrics.handler_unwritten.get() == 0).await;
-        assert_eq!(metrics.handler_unwritten_bytes.get(), 0, "{manifest}");
+        until(|| metrics.handler_uncommitted.get() == 0).await;
+        assert_eq!(metrics.handler_uncommitted_bytes.get(), 0, "{manifest}");
         let (_, status) = hub.get("/v1/plugins/probe").await;
         assert_eq!(status["faults"], json!({}), "{manifest}: {status}");
         assert_eq!(metrics.dead_letters.get(), 0, "{manifest}");
@@ -69,8 +69,8 @@ async fn a_round_that_fails_takes_all_calls_with_it_that_rest_on_it_and_each_is_
     }
 }
 
-/// More than may come of one event: that call's event is dead, and those that rest on it are
-/// handled as if it had never been.
+/// More than may come of one event: that call's event is dead,
+/// and those that rest on it are handled as if it had never been.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_commit_that_is_refused_alone_takes_with_it_what_rests_on_it() {
     let hub = TestHub::durable(tempfile::tempdir().unwrap(), |_| ()).await;

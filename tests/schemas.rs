@@ -41,7 +41,7 @@ const PATTERNS: &[&str] = &[
     "[",
     "(a|b|ab)*[ac]{0,30}x",
 ];
-/// Numbers of all sizes.
+/// Numbers as a schema may have them, among them some that no machine number holds.
 const NUMBERS: &[&str] = &[
     "0",
     "-0",
@@ -145,8 +145,8 @@ fn a_schema_is_compiled_or_refused_and_a_check_ends_within_its_steps() {
         checked.set(checked.get() + 1);
         let (verdict, taken) = schema.check_within(&value, Schema::MAX_STEPS);
         prop_assert!(taken <= Schema::MAX_STEPS);
-        // With fewer steps than it takes, the value is refused, whatever it is; with as many, the
-        // verdict is the same.
+        // With fewer steps than it takes, the value is refused,
+        // whatever it is; with as many, the verdict is the same.
         let (less, _) = schema.check_within(&value, taken - 1);
         prop_assert!(less.is_err_and(|error| error.found == "one that takes more"), "{taken} steps");
         prop_assert_eq!(schema.check_within(&value, taken).0, verdict);

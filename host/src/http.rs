@@ -52,9 +52,9 @@ pub struct HttpConfig {
     pub keep_alive_timeout_s: Seconds,
     /// A request whose body is not there after this is answered with 408; in seconds.
     pub body_timeout_s: Seconds,
-    /// Most bytes that the bodies of all requests under way, and WebSocket messages that are not
-    /// whole, use; a body beyond it is answered with 503. At least 2 MiB. A quarter of it is for
-    /// bodies of at most 64 KiB.
+    /// Most bytes that the bodies of all requests under way, and WebSocket
+    /// messages that are not whole, use; a body beyond it is answered with
+    /// 503. At least 2 MiB. A quarter of it is for bodies of at most 64 KiB.
     pub max_total_body_bytes: usize,
     /// A connection to which nothing could be written for this long is cut; in seconds.
     pub write_timeout_s: Seconds,

@@ -31,9 +31,10 @@ mod write;
 
 pub use backup::{BackedUp, BackupError, backup};
 pub use change::{Change, DeadLetter, Retry, Standing};
+pub use continuity::Discontinuity;
 pub use dead_letter::{Letter, Letters, Owner, Select};
 pub use import::{ImportError, Importer};
-pub use inspect::{Damage, Discontinuity, Handler, Info, Inspector, Kv, Part, Walk};
+pub use inspect::{Damage, Handler, Info, Inspector, Kv, Part, Walk};
 pub use lineage::{Epoch, Lineage};
 pub use open::{KvEntry, Memory, OpenError, Opened, Recent, open};
 pub use read::{Consumer, Found, Retries, Span};

@@ -2,12 +2,12 @@
 //!
 //! ```text
 //! publishers ─ append ─▶ ingress (bounded) ─▶ sequencer ─▶ journal ─▶ tail ─▶ cursor ─▶ consumer
-//! handlers ─── commit ─▶ commits (bounded) ─┘ (the only    (optional)     └▶ view ──▶ cursor ─▶ client
+//! handlers ─── commit ─▶ commits ───────────┘ (the only    (optional)     └▶ view ──▶ cursor ─▶ client
 //!                                              writer)
 //! ```
 //!
 //! With a journal an event is seen, and acknowledged, once it is written; a cursor that has fallen behind the tail reads
-//! from the journal and sees no difference. Knows nothing of plugins, sockets or HTTP. Start reading at [`Log::append`],
+//! from the journal and sees no difference. The lanes bound what waits in `commits`. Knows nothing of plugins, sockets or HTTP. Start reading at [`Log::append`],
 //! then `log/sequencer.rs`.
 
 mod budget;
@@ -28,8 +28,8 @@ pub mod view;
 pub use committer::Committer;
 pub use config::LogConfig;
 pub use cursor::{Chunk, Cursor, Gap, Step};
-pub use message::{Chain, Seqs, Submitted};
-pub use resume::ResumeError;
+pub use message::{Seqs, Submitted};
+pub use resume::{EpochNotice, ResumeError};
 
 use crate::{
     event::Event,
@@ -262,16 +262,8 @@ impl Log {
         })
     }
 
-    /// Commits what a handler's call did, in one: `events`, and `changes` that the journal is to
-    /// know. Its queue is the handlers' own, so it never waits behind publishers (I5).
-    ///
-    /// # Errors
-    /// A loop, or the journal: then the events are not in the log.
-    pub async fn commit(&self, events: Vec<Arc<Event>>, changes: Vec<Change>) -> Result<(), CommitError> {
-        self.send(events, changes, Purpose::Call).await
-    }
-
-    /// As [`Log::commit`], for the hub's own events and what goes with them. In memory only the events matter.
+    /// Commits the hub's own events together with the changes
+    /// that go with them. In memory only the events matter.
     ///
     /// # Errors
     /// If the journal cannot be written, or the log has ended.
@@ -288,12 +280,12 @@ impl Log {
 
     async fn send(&self, events: Vec<Arc<Event>>, changes: Vec<Change>, purpose: Purpose) -> Result<(), CommitError> {
         let (ack, done) = oneshot::channel();
-        let commit = Commit { events, changes, purpose, chain: None, ack: Ack::One(ack) };
+        let commit = Commit { events, changes, purpose, stream: None, ack: Ack::One(ack) };
         self.shared.commits.send(commit).map_err(|_| CommitError::Stopped)?;
         done.await.map_err(|_| CommitError::Stopped)?
     }
 
-    /// A way to hand in commits one after the other without waiting for each.
+    /// Submits commits that depend on one another without waiting for each to be on disk.
     pub fn committer(&self) -> Committer {
         Committer::new(self.shared.clone())
     }
@@ -360,9 +352,9 @@ fn weight(events: &[Arc<Event>]) -> usize {
 /// Why a call's effects were not committed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CommitError {
-    /// A commit before it in its [`Chain`] was refused: run the call again.
-    #[error("what this call had read was taken back")]
-    Broken,
+    /// A commit that this one depends on was refused: see [`Committer`]. Run the call again.
+    #[error("a commit that this one depends on was refused")]
+    Aborted,
     /// More would come of one event than [`MAX_DESCENDANTS`]. Nothing was applied, and running the call again changes nothing.
     #[error("event {root} would have {descendants} descendants, at most {MAX_DESCENDANTS} are allowed")]
     Loop {

@@ -289,9 +289,9 @@ metrics! {
     dead_letters: Counter, "busway_dead_letters_total", "Events that a plugin handler could not handle.";
     handler_abandoned: Counter, "busway_handler_abandoned_total", "Events that were not handled because their plugin was removed or the hub stopped.";
     handler_panics: Counter, "busway_handler_panics_total", "Native handlers that panicked.";
-    handler_unwritten: Gauge, "busway_handler_unwritten", "Calls of plugin handlers that have returned and whose effects are not on disk yet.";
-    handler_unwritten_bytes: Gauge, "busway_handler_unwritten_bytes", "Bytes of the events that those calls published, and of what they wrote to kv.";
-    handler_taken_back: Counter, "busway_handler_taken_back_total", "Calls of plugin handlers whose effects could not be committed, or that rest on such; their events are handled again.";
+    handler_uncommitted: Gauge, "busway_handler_uncommitted", "Calls of plugin handlers that have returned and whose effects are not on disk yet.";
+    handler_uncommitted_bytes: Gauge, "busway_handler_uncommitted_bytes", "Bytes of the events that those calls published, and of what they wrote to kv.";
+    handler_rolled_back: Counter, "busway_handler_rolled_back_total", "Calls of plugin handlers whose effects could not be committed, or that depend on such a call; their events are handled again.";
     active_handlers: Gauge, "busway_active_handlers", "Handlers at work now.";
     requests: Counter, "busway_requests_total", "Requests that waited for a reply.";
     request_timeouts: Counter, "busway_request_timeouts_total", "Requests that got no reply in time.";

@@ -87,7 +87,7 @@ impl QuestionError {
     }
 }
 
-/// Who wants it.
+/// Who chose a filter and its parameters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Asker {
     Client,

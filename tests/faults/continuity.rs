@@ -1,7 +1,7 @@
-//! The log goes back: what belongs to it is removed, cut off, or replaced by an older copy.
-//! Whatever was done, no seq is given twice in one epoch; a client that has read no further than
-//! the log still goes goes on without noticing, and one that has is told from where the log
-//! differs.
+//! The log goes back: what belongs to it is removed, cut off, or replaced
+//! by an older copy. Whatever was done, no seq is given twice in one epoch;
+//! a client that has read no further than the log still goes goes on
+//! without noticing, and one that has is told from where the log differs.
 
 use super::program::{Place, Program, copy_files};
 use crate::{client::Client, hub::until, streams::Stream};
@@ -16,8 +16,8 @@ enum Damage {
     CutLog(u64),
     /// Only the database is put into a fresh directory.
     OnlyDatabase,
-    /// An older copy of the directory is put in its place: copied, moved there, or written over the
-    /// files that are there.
+    /// An older copy of the directory is put in its place: copied,
+    /// moved there, or written over the files that are there.
     CopyOfOlder,
     MoveOfOlder,
     OverwriteWithOlder,

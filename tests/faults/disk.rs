@@ -21,9 +21,7 @@ fn count(stats: &Value, key: &str) -> u64 {
 async fn a_full_disk_is_said_and_reading_goes_on() {
     let place = Place::new("");
     let program = place.start().await;
-    for index in 1..=5 {
-        program.publish_one(json!(index)).await;
-    }
+    program.publish_many(5).await;
     let url = format!("ws://{}/ws/events?types=n&from=1", program.address);
     let (mut socket, _) = within(tokio_tungstenite::connect_async(url)).await.unwrap();
     place.fail("full");

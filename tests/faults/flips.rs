@@ -43,7 +43,7 @@ async fn written() -> Written {
             opened.writer.commit(&of_round, &[change]).unwrap();
             events.extend(of_round.iter().map(|event| event.to_json()));
         }
-        let epoch = opened.epoch.to_string();
+        let epoch = opened.lineage.current().to_string();
         drop(opened);
         (epoch, events)
     };

@@ -1,5 +1,5 @@
-//! `busway journal verify`, `info` and `export` on what a hub left: they find what the next start
-//! would find, and change nothing.
+//! `busway journal verify`, `info` and `export` on what a hub left:
+//! they find what the next start would find, and change nothing.
 
 use super::program::{Place, copy};
 use crate::{
@@ -23,8 +23,8 @@ fn content(dir: &Path) -> BTreeMap<String, (Vec<u8>, std::time::SystemTime)> {
     entries.map(read).collect()
 }
 
-/// Looks at a directory with all three, and gives what `verify` said: whether it is whole, its exit
-/// code, and the text.
+/// Looks at a directory with all three, and gives what `verify`
+/// said: whether it is whole, its exit code, and the text.
 async fn inspect(data: &Path) -> (Option<i32>, serde_json::Value) {
     let before = content(data);
     let output = journal(data, &["verify", "--json"]).await;
@@ -71,9 +71,7 @@ async fn what_a_kill_left_is_inspected_without_writing_and_damage_is_found_befor
 async fn a_log_that_is_missing_or_short_is_found_from_the_database_alone() {
     let place = Place::new("");
     let program = place.start().await;
-    for index in 1..=30 {
-        program.publish_one(json!(index)).await;
-    }
+    program.publish_many(30).await;
     program.kill().await;
     for length in [None, Some(0), Some(32), Some(33)] {
         let dir = tempfile::tempdir().unwrap();
@@ -92,9 +90,7 @@ async fn a_log_that_is_missing_or_short_is_found_from_the_database_alone() {
 async fn a_closed_journal_is_inspected_without_writing_and_a_copy_of_it_is_whole() {
     let place = Place::new("");
     let program = place.start().await;
-    for index in 1..=30 {
-        program.publish_one(json!(index)).await;
-    }
+    program.publish_many(30).await;
     program.end().await;
     let (code, said) = inspect(&place.data()).await;
     assert_eq!((code, said.get("continuity")), (Some(0), None), "{said}");

@@ -25,7 +25,7 @@ impl Kept {
         let dedup = (Duration::from_secs(120), 1_000);
         let open = tokio::task::spawn_blocking(move || journal::open(&config, dedup, Arc::new(Metrics::default())));
         let (opened, _) = within(open).await.unwrap().map_err(|error| error.to_string())?;
-        let Opened { journal, mut writer, epoch, head, recent, .. } = opened;
+        let Opened { journal, mut writer, lineage, head, recent } = opened;
         assert!(recent.iter().all(|recent| recent.seq <= head));
         let oldest = journal.oldest();
         assert!(1 <= oldest && oldest <= head + 1, "{oldest} {head}");
@@ -55,6 +55,6 @@ impl Kept {
             result.map(|()| seq)
         };
         let next = within(tokio::task::spawn_blocking(published)).await.unwrap();
-        Ok(Self { epoch: epoch.to_string(), oldest, head, events, damaged, next })
+        Ok(Self { epoch: lineage.current().to_string(), oldest, head, events, damaged, next })
     }
 }

@@ -1,6 +1,6 @@
-//! The data directory, or a file in it, is removed or moved while the hub runs: nothing is
-//! acknowledged then that a restart would not find, and no second hub works on what the first one
-//! has open.
+//! The data directory, or a file in it, is removed or moved while
+//! the hub runs: nothing is acknowledged then that a restart would
+//! not find, and no second hub works on what the first one has open.
 
 use super::program::{Place, Program};
 use crate::hub::within;

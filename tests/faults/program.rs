@@ -165,6 +165,15 @@ impl Program {
         answer["events"][0]["seq"].as_u64().unwrap()
     }
 
+    /// Publishes so many events, each with its number, and gives the last seq.
+    pub async fn publish_many(&self, count: u64) -> u64 {
+        let mut last = 0;
+        for index in 1..=count {
+            last = self.publish_one(json!(index)).await;
+        }
+        last
+    }
+
     /// Everything in the log, in order and without a gap.
     pub async fn events(&self) -> Vec<Value> {
         let (mut all, mut next) = (Vec::new(), 1);

@@ -1,5 +1,5 @@
-//! Plugins and clients that ask for as much comparing as they may: others are served as before, and
-//! what is more is refused.
+//! Plugins and clients that ask for as much comparing as they
+//! may: others are served as before, and what is more is refused.
 
 use super::Beside;
 use crate::{
@@ -9,8 +9,8 @@ use crate::{
 };
 use serde_json::{Value, json};
 
-/// Each needs four words, the most that a glob can, and matches no event of the test before its
-/// last character.
+/// Each needs four words, the most that a glob can, and
+/// matches no event of the test before its last character.
 fn dear(count: usize) -> Vec<String> {
     (0..count).map(|n| format!("*{}{n:04}", "?".repeat(250))).collect()
 }

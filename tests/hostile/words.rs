@@ -13,15 +13,6 @@ const FORGED: [&str; 4] = [
     "done \u{202e}degrof\u{2066}\u{2028}\u{85}\0",
 ];
 
-const CONFIG: More = More {
-    imports: r#"(import "busway:plugin/config@0.1.0" (instance $config
-        (export "get" (func (param "key" string) (result (option string))))))"#,
-    lowered: r#"(core func $get (canon lower (func $config "get")
-        (memory (core memory $libc "memory")) (realloc (core func $libc "realloc"))))"#,
-    exports: r#"(export "get" (func $get))"#,
-    core: r#"(import "host" "get" (func $get (param i32 i32 i32)))"#,
-};
-
 /// Where they are in memory: above what else is there.
 const AT: usize = 70_000;
 
@@ -38,7 +29,7 @@ fn forger() -> Vec<u8> {
         "(call $publish (i32.const 288) (i32.const 9) {JSON} {RET}) (call $log (i32.const 2) (i32.const 256) (i32.const 9)) {OK}"
     );
     let fields = format!("(data (i32.const {AT}) \"{data}\")").leak();
-    wat::parse_str(Guest { more: CONFIG, fields, ..Guest::handler(body) }.wat()).unwrap()
+    wat::parse_str(Guest { more: More::CONFIG, fields, ..Guest::handler(body) }.wat()).unwrap()
 }
 
 /// What the program says from the event on until the plugin is done.
@@ -107,7 +98,7 @@ async fn a_key_that_is_asked_for_is_cut_in_the_log() {
         "(call $get (i32.const {AT}) (i32.const 60000) {RET}) (call $log (i32.const 2) (i32.const 256) (i32.const 9)) {OK}"
     );
     let start = "(memory.fill (i32.const 70000) (i32.const 10) (i32.const 60000))";
-    let guest = Guest { more: CONFIG, start, ..Guest::handler(body) };
+    let guest = Guest { more: More::CONFIG, start, ..Guest::handler(body) };
     fs::write(dir.path().join("long.wasm"), wat::parse_str(guest.wat()).unwrap()).unwrap();
     let sidecar =
         "limits.deadline = \"10s\"\nsubscriptions = [{ event_types = [\"task.created\"] }]\n[grants]\nconfig = []";

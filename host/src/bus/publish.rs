@@ -17,7 +17,7 @@ pub struct Rejection {
     pub reason: String,
 }
 
-/// Why an event may not come in.
+/// Why admission does not let an event in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refusal {
     /// An admission filter said no.
@@ -86,13 +86,12 @@ pub enum PublishError {
         /// Who said no, and why.
         rejection: Rejection,
     },
-    /// An admission filter gave no verdict because others had the cores. The same event may be
-    /// taken later.
+    /// An admission filter gave no verdict because others had the cores. A retry may succeed.
     #[error("event {index}: filter {filter} gave no verdict because others had the cores: try again")]
     Unanswered {
         /// Which of the events handed in together.
         index: usize,
-        /// The filter.
+        /// The name of the filter plugin.
         filter: String,
     },
     /// See [`AppendError`].

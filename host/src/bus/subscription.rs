@@ -138,17 +138,13 @@ async fn run(
     progress: watch::Sender<u64>,
 ) {
     let _counted = bus.metrics().subscribers.hold();
-    let (mut turn, mut compared) = (Instant::now(), turn::Turn::default());
+    let mut turn = Instant::now();
     while let Some(Some(step)) = stop.run_until_cancelled(cursor.next()).await {
         if let Step::Events(chunk) = step {
-            let mut index = 0;
-            for event in chunk.events() {
-                compared.begin(filter.work(event)).await;
-                if !filter.matches(event) {
-                    continue;
-                }
-                index += 1;
-                if index % LOOKS == 0 && turn.elapsed() > TURN {
+            let matching =
+                turn::select(chunk.events(), |event| filter.work(event), |event| filter.matches(event)).await;
+            for (index, event) in matching.iter().enumerate() {
+                if index % LOOKS == LOOKS - 1 && turn.elapsed() > TURN {
                     yield_now().await;
                     turn = Instant::now();
                 }

@@ -1,5 +1,5 @@
-//! `busway journal`: works on a data directory itself, without a hub. All but `import` only read
-//! it, also while a hub runs on it.
+//! `busway journal` works on a data directory itself, without a hub. Every command but `import` only
+//! reads the directory, also while a hub runs on it.
 
 use super::output::{Output, note, print};
 use super::{FAILED, progress, render};
@@ -27,8 +27,8 @@ pub(super) enum JournalCommand {
     Verify(InfoArgs),
     /// Write its events as JSON lines to stdout. Exit code 1 if any are damaged; those are named and passed over.
     Export(ExportArgs),
-    /// Copy the journal into an empty directory, also while a hub runs on it. Exit code 1 if it
-    /// misses acknowledged events.
+    /// Copy the journal into an empty directory, also while a hub runs on it. Exit code 1 if
+    /// acknowledged events are missing from the journal.
     Backup(BackupArgs),
     /// Fill an empty data directory with exported events, under their seqs.
     Import(ImportArgs),

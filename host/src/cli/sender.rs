@@ -83,8 +83,8 @@ impl<'a> Sender<'a> {
         &self.totals
     }
 
-    /// Publishes `events` (JSON texts), all or nothing, however long the hub is full or too busy to
-    /// judge them.
+    /// Publishes `events` (JSON texts), all or nothing. Retries for as
+    /// long as the hub is full or its admission filters are starved.
     pub(super) async fn send(&mut self, events: &[&str]) -> Result<(), SendError> {
         let body = format!("[{}]", events.join(","));
         loop {

@@ -159,12 +159,12 @@ pub fn words(globs: &[Glob]) -> usize {
     globs.iter().map(Glob::words).sum()
 }
 
-/// Checks the subscriptions of one handler: each event is compared with all of them, whether the
-/// handler is called or not.
+/// Checks the subscriptions of one handler: each event is compared
+/// with all of them, whether the handler is called or not.
 ///
 /// # Errors
-/// What was expected and found, for more than [`MAX_SUBSCRIPTIONS`], [`MAX_CRITERIA`] or
-/// [`MAX_GLOB_WORDS`] in all.
+/// A text that names what was expected and found, if all of them together exceed
+/// [`MAX_SUBSCRIPTIONS`], [`MAX_CRITERIA`] or [`MAX_GLOB_WORDS`].
 pub fn check_subscriptions(subscriptions: &[EventFilter]) -> Result<(), String> {
     if subscriptions.len() > MAX_SUBSCRIPTIONS {
         return Err(format!("expected at most {MAX_SUBSCRIPTIONS}, found {}", subscriptions.len()));

@@ -23,8 +23,8 @@ impl Turn {
     }
 }
 
-/// The events for which `is_wanted` says yes, which takes `work` for each. It gives the thread back
-/// between turns.
+/// Selects the events for which `is_wanted` is true. `work` is what one comparison costs; the task
+/// yields whenever a turn's work is done.
 pub async fn select(
     events: &[Arc<Event>],
     work: impl Fn(&Event) -> usize,

@@ -114,7 +114,7 @@ pub(super) async fn read(State(app): State<Arc<App>>, RawQuery(query): RawQuery)
     let limit = query.number("limit", 1..=1_000)?.unwrap_or(100) as usize;
     let start = query.start()?;
     let log = app.bus.log();
-    start.check(log)?;
+    log.resume(start.epoch, start.from)?;
     let question = query.question(&app.questions).await?;
 
     let mut cursor = log.cursor(start.from.unwrap_or_else(|| log.oldest()));
@@ -137,8 +137,8 @@ pub(super) async fn read(State(app): State<Arc<App>>, RawQuery(query): RawQuery)
     {
         match step {
             Step::Gap(gap) if found.is_empty() => {
-                // Ranges that adjoin are one; what came in between did not match, so a later one
-                // goes to the next page.
+                // Ranges that adjoin are one; what came in between did
+                // not match, so a later one goes to the next page.
                 match &mut page.missed {
                     Some(missed) if missed.to + 1 < gap.from => break,
                     Some(missed) => missed.to = gap.to,

@@ -11,8 +11,7 @@ pub(super) struct Shown {
     dir: PathBuf,
     sync: Sync,
     epoch: String,
-    /// The first seq of the epoch: before it, events have the seqs that they were given in earlier
-    /// ones.
+    /// The first seq of the current epoch. Events before it got their seqs in earlier epochs.
     epoch_first: u64,
     oldest: u64,
     head: u64,

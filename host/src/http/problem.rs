@@ -196,7 +196,7 @@ impl From<CommitError> for Problem {
             CommitError::Journal(error) => error.into(),
             CommitError::Stopped => Self::new(503, "publish.stopped", error.to_string()).retry_after("5"),
             // What the routes record does not depend on what was read before, and is due to no event.
-            CommitError::Broken | CommitError::Loop { .. } => Self::new(500, "journal.conflict", error.to_string()),
+            CommitError::Aborted | CommitError::Loop { .. } => Self::new(500, "journal.conflict", error.to_string()),
         }
     }
 }

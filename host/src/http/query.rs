@@ -3,7 +3,7 @@
 use super::problem::Problem;
 use crate::{
     event::{EventFilter, Glob, time, unique::UniqueValue},
-    log::{Log, view::Question},
+    log::view::Question,
     question::{Questions, Wanted},
 };
 use chrono::{DateTime, Utc};
@@ -199,18 +199,6 @@ pub fn parse_epoch(text: &str) -> Result<Uuid, Problem> {
     Uuid::parse_str(text).map_err(|error| {
         Problem::field("query.epoch", "epoch", "the epoch of a welcome or a stream", error.to_string())
     })
-}
-
-impl Start {
-    /// Refuses a place that the log has not got to, or that is behind the end of the epoch that it
-    /// is meant in: what lies before it would be passed over without a word.
-    ///
-    /// # Errors
-    /// `epoch.mismatch`, `from.ahead`.
-    pub fn check(&self, log: &Log) -> Result<(), Problem> {
-        log.resume(self.epoch, self.from)?;
-        Ok(())
-    }
 }
 
 #[cfg(test)]

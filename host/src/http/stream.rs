@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     log::{
-        Log,
+        Log, ResumeError,
         view::{Delivery, ViewCursor},
     },
     metrics::Metrics,
@@ -21,7 +21,6 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use futures_util::stream;
-use serde_json::json;
 use std::{convert::Infallible, sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
 
@@ -61,17 +60,8 @@ const LAST_EVENT_ID: [&str; 2] = ["lastEventId", "last_event_id"];
 struct Opening {
     /// The first seq wanted; none: what is published from now on.
     from: Option<u64>,
-    refused: Option<Refused>,
-}
-
-/// Why a stream does not begin where the client asked.
-struct Refused {
-    /// Stable, for programs.
-    code: &'static str,
-    /// For people.
-    detail: String,
-    /// The first seq at which the log may differ from what the client has, where that is known.
-    differs_from: Option<u64>,
+    /// Why not where the client asked.
+    refused: Option<ResumeError>,
 }
 
 impl Opening {
@@ -86,23 +76,17 @@ impl Opening {
         let parameters = LAST_EVENT_ID.iter().filter_map(|name| query.text(name));
         let id = header.into_iter().chain(parameters).find(|id| !id.is_empty());
         let wanted = query.start()?;
-        let start = match &id {
+        let start = match id {
             None => wanted,
-            Some(id) => match after(id) {
+            Some(id) => match after(&id) {
                 Some(start) => start,
                 None => {
-                    let detail = format!("the last event id is <epoch>:<seq> or a seq, found {id:?}");
-                    let refused = Refused { code: "query.last-event-id", detail, differs_from: None };
-                    return Ok(Self { from: Some(log.oldest()), refused: Some(refused) });
+                    let error = ResumeError::Unreadable { id, current: log.epoch() };
+                    return Ok(Self { from: Some(log.oldest()), refused: Some(error) });
                 }
             },
         };
-        let (from, error) = log.begin_stream(start.epoch, start.from);
-        let refused = error.map(|error| Refused {
-            code: error.code(),
-            detail: error.to_string(),
-            differs_from: error.differs_from(),
-        });
+        let (from, refused) = log.begin_stream(start.epoch, start.from);
         Ok(Self { from, refused })
     }
 }
@@ -197,7 +181,7 @@ impl<S: Source> Stream<S> {
 struct Events {
     cursor: ViewCursor,
     epoch: String,
-    refused: Option<Refused>,
+    refused: Option<ResumeError>,
     metrics: Arc<Metrics>,
 }
 
@@ -209,13 +193,10 @@ impl Events {
 
 impl Source for Events {
     async fn next(&mut self) -> Option<Bytes> {
-        if let Some(Refused { code, detail, differs_from }) = self.refused.take() {
-            self.metrics.problems.inc(code);
+        if let Some(error) = self.refused.take() {
+            self.metrics.problems.inc(error.code());
             let from = self.cursor.position();
-            let mut data = json!({"code": code, "epoch": self.epoch, "from": from, "detail": detail});
-            if let Some(differs_from) = differs_from {
-                data["differs_from"] = differs_from.into();
-            }
+            let data = serde_json::to_string(&error.notice(from)).unwrap_or_default();
             return Some(Bytes::from(format!("event: epoch\nid: {}\ndata: {data}\n\n", self.id(from - 1))));
         }
         Some(match self.cursor.next().await? {
@@ -225,8 +206,7 @@ impl Source for Events {
                 Bytes::from(format!("event: lagged\nid: {}\ndata: {data}\n\n", self.id(gap.to)))
             }
             Delivery::Events { entry, from } => {
-                let failures = entry.failures().iter().filter(|failure| failure.to >= from).count();
-                self.metrics.sse_filter_errors.add(failures as u64);
+                self.metrics.sse_filter_errors.add(entry.failures_from(from));
                 let frames = entry.server_sent(&self.epoch);
                 frames.bytes.slice(frames.offset_of(from)..)
             }

@@ -21,7 +21,7 @@ use base64::{Engine, prelude::BASE64_STANDARD as STANDARD};
 use hyper_util::rt::TokioIo;
 use std::sync::Arc;
 
-/// The handshake.
+/// Answers a handshake, and runs the connection in a task of its own once it is upgraded.
 pub(super) async fn upgrade(
     State(app): State<Arc<App>>,
     RawQuery(query): RawQuery,

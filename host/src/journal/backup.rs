@@ -1,10 +1,10 @@
-//! A backup of a journal: one file that is whole by itself, of one moment, also while a hub runs on
-//! it. It has no continuity record, so the first hub that starts on it begins a new epoch. Start
-//! reading at [`backup()`].
+//! A backup of a journal, which works also while a hub runs on it. The backup is one database file in
+//! the state of one moment. It has no continuity record, so the first hub that starts on it begins a
+//! new epoch. Start reading at [`backup()`].
 
 use super::{
     OpenError,
-    continuity::{Doubt, Record},
+    continuity::Record,
     lock::Lock,
     mark,
     open::{check_identity, make_dir},
@@ -32,7 +32,7 @@ const RETRY_DELAY: Duration = Duration::from_millis(20);
 /// What becomes the database once it is whole.
 const PARTIAL: &str = "busway.db.partial";
 
-/// Why there is no backup.
+/// Why a backup failed.
 #[derive(Debug, thiserror::Error)]
 pub enum BackupError {
     /// The journal cannot be opened.
@@ -41,17 +41,17 @@ pub enum BackupError {
     /// There is something in the target.
     #[error("backup.not-empty: {}: expected a directory that is empty or does not exist, found {found}", .dir.display())]
     NotEmpty {
-        /// The target.
+        /// The target directory.
         dir: PathBuf,
-        /// A file in it.
+        /// The name of a file in the target.
         found: String,
     },
     /// The target cannot be written.
     #[error("backup.write: {}: {error}", .path.display())]
     Io {
-        /// Which file.
+        /// The file that could not be written.
         path: PathBuf,
-        /// Why.
+        /// The error of the system.
         error: io::Error,
     },
     /// The source cannot be read, or the target not written.
@@ -59,14 +59,14 @@ pub enum BackupError {
     Sqlite(#[from] rusqlite::Error),
 }
 
-/// What was copied.
+/// What a backup holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct BackedUp {
     /// The first seq in it.
     pub oldest: u64,
     /// The last seq in it; one less than `oldest` if it has no events.
     pub head: u64,
-    /// Of the file.
+    /// The size of the backup's file.
     pub bytes: u64,
     /// Why events that were acknowledged are missing from the journal itself; none if none are.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -110,7 +110,7 @@ pub fn backup(from: &Path, to: &Path, mut progress: impl FnMut(u64, u64)) -> Res
     copied
 }
 
-/// Whether the target was made.
+/// Makes the target directory if it is missing. Returns whether it did.
 fn claim(to: &Path) -> Result<bool, BackupError> {
     let io = |error| BackupError::Io { path: to.to_owned(), error };
     match fs::read_dir(to) {
@@ -148,17 +148,11 @@ fn copy(
     // One moment for everything that follows.
     source.execute_batch("BEGIN")?;
     let Place { oldest, head, .. } = Place::find(&source);
-    let loss = match is_running {
+    let found = match is_running {
         true => None,
-        false if mark::has_lost(&source, tail)? => {
-            Some(format!("{FILE}-wal is damaged: transactions at its end are gone"))
-        }
-        false => {
-            let expects_log = mark::expects_log(&source)?;
-            let doubt = Record::read(from).map_err(io)?.doubt(tail, expects_log, head);
-            doubt.filter(|doubt| doubt.is_loss).map(|Doubt { reason, .. }| reason)
-        }
+        false => mark::discontinuity(&source, tail, &Record::read(from).map_err(io)?, head)?,
     };
+    let loss = found.filter(|found| found.is_loss).map(|found| found.reason);
     // Readable by its owner only, wherever it lies.
     let made = File::options().write(true).create_new(true).mode(0o600).open(partial);
     made.map_err(|error| BackupError::Io { path: partial.to_owned(), error })?;

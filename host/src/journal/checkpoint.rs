@@ -2,8 +2,8 @@
 //! such a copy never quite gets to the end, so the writer itself does the short rest now and then: only then does the log
 //! written ahead begin anew instead of growing (<https://sqlite.org/wal.html#avoiding_excessively_large_wal_files>).
 //!
-//! The same thread looks every `flush_s` whether the journal's files are still where they were, and
-//! renews the record of `continuity`.
+//! The same thread looks every `flush_s` whether the journal's files
+//! are still where they were, and renews the record of `continuity`.
 
 use super::{JournalConfig, Shared, schema};
 use rusqlite::Connection;
@@ -84,7 +84,7 @@ impl Checkpointer {
     }
 }
 
-/// What the thread has.
+/// The state of the checkpointer's thread.
 struct Task {
     connection: Connection,
     asked: Receiver<()>,

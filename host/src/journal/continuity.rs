@@ -1,7 +1,7 @@
-//! Whether the log ends where the hub that wrote it last left it. A copy of the directory, or an
-//! older state that was put back, is a sound journal too, and nothing in its database tells that
-//! events are missing which were acknowledged. So the hub keeps a record beside the database, which
-//! no copy takes along:
+//! Whether the log ends where the hub that wrote it last left it. A copy of the
+//! directory, or an older state that was put back, is a sound journal too, and
+//! nothing in its database tells that events are missing which were acknowledged.
+//! So the hub keeps a record beside the database, which no copy takes along:
 //!
 //! - The record names the inode and the time of birth of the database *and of its own file*. A
 //!   copy has others. While events come in, the record is replaced by a new file every `flush_s`,
@@ -12,9 +12,9 @@
 //! - Once the journal is closed, the record holds the time of the database's last change
 //!   (`st_ctime`, which no program can set).
 //!
-//! What it cannot know: a whole file system or machine that was put back to an earlier state,
-//! inodes and times included. Whoever does that removes the record. Start reading at
-//! [`Record::doubt`].
+//! What it cannot know: a whole file system or machine that was put
+//! back to an earlier state, inodes and times included. Whoever does
+//! that removes the record. Start reading at [`Record::discontinuity`].
 
 use super::{
     Sync,
@@ -37,9 +37,9 @@ use std::{
 
 /// Its name in the data directory.
 pub(super) const RECORD: &str = "continuity";
-/// What becomes the record.
+/// The new record until it is renamed to [`RECORD`].
 const NEXT: &str = "continuity.next";
-/// Of a record, in bytes; a real one has about 300.
+/// The longest record that is read, in bytes. A real one has about 300.
 const MAX_RECORD: u64 = 4_096;
 
 /// A file, whatever its name and content.
@@ -74,9 +74,9 @@ struct Said {
 /// What the record of a data directory says.
 #[derive(Debug)]
 pub(super) enum Record {
-    /// There is none.
+    /// There is no record.
     Missing,
-    /// There is one, but it does not go together with these files: a reason.
+    /// The record is damaged, or belongs to other files. Carries the reason.
     Foreign { reason: String, head: Option<u64> },
     /// The hub ended without closing the journal.
     Open { head: u64 },
@@ -84,13 +84,14 @@ pub(super) enum Record {
     Closed { head: u64 },
 }
 
-/// Why it is not proved that the log ends where it ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Doubt {
-    /// Events that were acknowledged are certainly gone.
-    pub(super) is_loss: bool,
-    /// For people.
-    pub(super) reason: String,
+/// Why it is not proved that the log ends where the last hub left it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Discontinuity {
+    /// Events that were acknowledged are certainly gone. Otherwise there
+    /// may be nothing wrong: a copy of a whole journal is such a case.
+    pub is_loss: bool,
+    /// The reason, as a text for people.
+    pub reason: String,
 }
 
 impl Record {
@@ -125,11 +126,11 @@ impl Record {
 
     /// Why it is not proved that the log, which ends at `head`, ends where it ended; none if it is.
     /// `expects_log`: the database says that it is open, so a log that is not empty goes with it.
-    pub(super) fn doubt(&self, tail: Tail, expects_log: bool, head: u64) -> Option<Doubt> {
-        let doubt = |is_loss, reason| Some(Doubt { is_loss, reason });
+    pub(super) fn discontinuity(&self, tail: Tail, expects_log: bool, head: u64) -> Option<Discontinuity> {
+        let found = |is_loss, reason| Some(Discontinuity { is_loss, reason });
         if expects_log && tail == Tail::Empty {
             let reason = format!("{FILE}-wal is missing or empty, though the hub ended without closing the journal");
-            return doubt(true, reason);
+            return found(true, reason);
         }
         match self {
             Self::Open { head: recorded }
@@ -137,12 +138,12 @@ impl Record {
             | Self::Foreign { head: Some(recorded), .. }
                 if *recorded > head =>
             {
-                doubt(true, format!("events up to seq {recorded} were acknowledged, and the log ends at seq {head}"))
+                found(true, format!("events up to seq {recorded} were acknowledged, and the log ends at seq {head}"))
             }
-            Self::Missing => doubt(false, "the data directory has no continuity record".into()),
-            Self::Foreign { reason, .. } => doubt(false, reason.clone()),
+            Self::Missing => found(false, "the data directory has no continuity record".into()),
+            Self::Foreign { reason, .. } => found(false, reason.clone()),
             Self::Closed { head: recorded } if *recorded != head || tail != Tail::Empty => {
-                doubt(false, format!("the hub closed the journal at seq {recorded}, and the log ends at seq {head}"))
+                found(false, format!("the hub closed the journal at seq {recorded}, and the log ends at seq {head}"))
             }
             Self::Open { .. } | Self::Closed { .. } => None,
         }
@@ -188,8 +189,8 @@ impl Continuity {
         self.replace(None)
     }
 
-    /// Events up to `head` are about to be acknowledged. What cannot be written leaves an earlier
-    /// head, which is true as well.
+    /// Events up to `head` are about to be acknowledged. What cannot
+    /// be written leaves an earlier head, which is true as well.
     pub(super) fn advance(&self, head: u64) {
         self.head.store(head, Relaxed);
         self.moved.store(true, Relaxed);
@@ -207,13 +208,13 @@ impl Continuity {
         Ok(())
     }
 
-    /// Says that the journal is closed, if its database is whole by itself. SQLite must have closed
-    /// it before.
+    /// Says that the journal is closed, if its database is
+    /// whole by itself. SQLite must have closed it before.
     pub(super) fn close(&self) -> io::Result<()> {
         let log = fs::metadata(beside(&self.dir.join(FILE), "-wal")).map_or(0, |log| log.len());
         if log > 0 {
-            // Somebody reads, so what was written ahead stays there; the record goes on to say that
-            // it is open.
+            // Somebody reads, so what was written ahead stays
+            // there; the record goes on to say that it is open.
             return Ok(());
         }
         let closed = changed_ns(&fs::metadata(self.dir.join(FILE))?);
@@ -235,8 +236,8 @@ impl Continuity {
         if self.sync == Sync::Full || closed_ns.is_some() {
             file.sync_all()?;
         }
-        // Locked meanwhile, so that what is written after each round goes to the file that is
-        // there.
+        // Locked meanwhile, so that what is written after
+        // each round goes to the file that is there.
         let mut current = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         fs::rename(&next, self.dir.join(RECORD))?;
         file.write_all_at(head_line(self.head.load(Relaxed)).as_bytes(), 0)?;

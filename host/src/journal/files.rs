@@ -1,6 +1,6 @@
-//! Whether the files at their paths are still those that the hub has open. One that was removed,
-//! moved or replaced while the hub runs takes what is written to it with it: nothing may be
-//! acknowledged then.
+//! Whether the files at their paths are still those that the hub has
+//! open. One that was removed, moved or replaced while the hub runs takes
+//! what is written to it with it: nothing may be acknowledged then.
 
 use super::{lock, schema::FILE, wal::beside};
 use std::{
@@ -32,8 +32,8 @@ impl OpenFiles {
     /// Of a journal that is open, so that SQLite keeps its files too.
     pub(super) fn new(dir: &Path) -> io::Result<Self> {
         let mut held = Vec::new();
-        // Not for SQLite's own files: closing any descriptor of a file drops the locks that SQLite
-        // has on it (fcntl(2)).
+        // Not for SQLite's own files: closing any descriptor of a
+        // file drops the locks that SQLite has on it (fcntl(2)).
         let mut open = |path: PathBuf| -> io::Result<(PathBuf, Identity)> {
             let file = File::open(&path)?;
             let identity = identity(&file.metadata()?);
@@ -49,8 +49,8 @@ impl OpenFiles {
         Ok(files)
     }
 
-    /// Whether the database and its log are where they were; a reason if not. About two
-    /// microseconds.
+    /// Whether the database and its log are where they
+    /// were; a reason if not. About two microseconds.
     pub(super) fn check_data(&self) -> Result<(), String> {
         self.data.iter().try_for_each(check)
     }

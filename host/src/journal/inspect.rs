@@ -4,7 +4,7 @@
 
 use super::{
     Epoch, Found, OpenError, Span,
-    continuity::{Doubt, Record},
+    continuity::{Discontinuity, Record},
     damage,
     lineage::Lineage,
     lock::Lock,
@@ -130,16 +130,6 @@ pub struct Damage {
     pub what: String,
 }
 
-/// Why the log is not proved to end where the last hub left it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Discontinuity {
-    /// Events that were acknowledged are certainly gone. Otherwise there may be nothing wrong, as
-    /// with any copy.
-    pub is_loss: bool,
-    /// For people.
-    pub reason: String,
-}
-
 impl Inspector {
     /// Opens the journal of a data directory to read it. Blocks.
     ///
@@ -187,13 +177,9 @@ impl Inspector {
     /// open, and where all is as the last one left it.
     pub fn continuity(&self) -> Option<Discontinuity> {
         let AtRest { tail, record, head, .. } = self.at_rest.as_ref()?;
-        let lost = |reason: String| Some(Discontinuity { is_loss: true, reason });
-        if mark::has_lost(&self.connection, *tail).unwrap_or(false) {
-            return lost(format!("{FILE}-wal is damaged: transactions at its end are gone"));
-        }
-        let expects_log = mark::expects_log(&self.connection).unwrap_or(false);
-        let Doubt { is_loss, reason } = record.doubt(*tail, expects_log, *head)?;
-        Some(Discontinuity { is_loss, reason })
+        // Of a database that cannot be read, the files still tell something.
+        mark::discontinuity(&self.connection, *tail, record, *head)
+            .unwrap_or_else(|_| record.discontinuity(*tail, false, *head))
     }
 
     /// Whether a hub has opened the journal, or something has written to it, since

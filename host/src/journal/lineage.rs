@@ -1,7 +1,7 @@
-//! The lineage of epochs: which epochs the log has had, and the first seq of each. An event keeps
-//! the seq that it was given in its epoch, so a reader that comes with an earlier epoch can go on,
-//! unless it has read past the point where that epoch ended. Start reading at
-//! [`Lineage::differs_from`].
+//! The lineage of epochs: which epochs the log has had, and the first seq of
+//! each. An event keeps the seq that it was given in its epoch, so a reader
+//! that comes with an earlier epoch can go on, unless it has read past the
+//! point where that epoch ended. Start reading at [`Lineage::differs_from`].
 
 use crc32fast::Hasher;
 use rusqlite::{Connection, params};
@@ -11,10 +11,10 @@ use uuid::Uuid;
 /// The newest epochs that are kept; older ones are unknown again.
 const MAX_EPOCHS: usize = 1_000;
 
-/// One epoch of the log.
+/// An epoch and where it begins in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Epoch {
-    /// Names it.
+    /// The epoch's id.
     pub epoch: Uuid,
     /// The first seq that was, or will be, given in it.
     pub first: u64,
@@ -76,7 +76,7 @@ impl Lineage {
         Ok((!epochs.is_empty()).then_some(Self(epochs)))
     }
 
-    /// Writes all of it.
+    /// Replaces the lineage in the database by this one.
     pub(super) fn write(&self, connection: &Connection) -> rusqlite::Result<()> {
         connection.execute("DELETE FROM epochs", [])?;
         let mut insert =

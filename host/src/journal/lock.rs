@@ -56,8 +56,8 @@ impl Lock {
         }
     }
 
-    /// Takes the directory itself too: its lock file may be removed, and another hub would make a
-    /// new one.
+    /// Takes the directory itself too: its lock file may
+    /// be removed, and another hub would make a new one.
     pub(super) fn take(dir: &Path) -> Result<Self, OpenError> {
         let path = dir.join(FILE);
         let io = |error| OpenError::Io { path: path.clone(), error };

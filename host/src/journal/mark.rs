@@ -1,11 +1,18 @@
 //! What the journal says of itself: its epochs, who has it open, how far the numbering is.
 
-use super::{Sync, continuity::Doubt, lineage::Lineage, wal::Tail};
+use super::{
+    Sync,
+    continuity::{Continuity, Discontinuity, Record},
+    lineage::Lineage,
+    schema::FILE,
+    wal::Tail,
+};
 use crc32fast::hash;
 use rusqlite::{Connection, Error, OptionalExtension, ToSql, ffi, params};
+use std::io;
 
-/// There while a log goes with the database that is not empty. Hubs before schema version 5 did not
-/// see to that.
+/// The key that stands in `meta` while a log goes with the database
+/// that is not empty. Hubs before schema version 6 did not write it.
 const LOG: &str = "log";
 
 /// What is on disk before anything is acknowledged: without it the next start could not know what was lost.
@@ -13,46 +20,45 @@ const LOG: &str = "log";
 pub(super) struct Mark {
     pub(super) lineage: Lineage,
     /// The current epoch is a new one, which only [`Mark::write`] makes known.
-    pub(super) is_new_epoch: bool,
+    is_new_epoch: bool,
     /// How the journal is synced, and in which run of the machine.
     open: String,
     head: u64,
 }
 
 impl Mark {
-    /// The current epoch goes on only if it is proved that the log ends where it ended: not after a
-    /// power cut without full sync, nor after damage to the log written ahead, nor where `doubt`
-    /// says so. `is_new`: there was no journal.
+    /// The current epoch goes on only if it is proved that the log, which ends
+    /// at `head`, ends where the last hub left it (see [`discontinuity`]), and
+    /// if no power cut came without full sync. `is_new`: there was no journal.
     pub(super) fn find(
         connection: &Connection,
         sync: Sync,
-        tail: Tail,
-        doubt: Option<Doubt>,
+        (tail, record): (Tail, &Record),
         (head, is_new): (u64, bool),
     ) -> rusqlite::Result<Self> {
         let last = LastRun::find(connection)?;
-        let doubt = if last.lost(tail) {
-            let reason = "the end of the log written ahead is damaged: events that were acknowledged are gone";
-            Some(Doubt { is_loss: true, reason: reason.into() })
-        } else if last.was_synced_late && !last.is_same_boot {
-            let reason = "the machine stopped while the journal was not fully synced: the last events may be gone";
-            Some(Doubt { is_loss: false, reason: reason.into() })
-        } else {
-            doubt
+        let found = match discontinuity(connection, tail, record, head)? {
+            found if last.lost(tail) => found,
+            // Without full sync that is what an operator chose to risk, whatever else was found.
+            _ if last.was_synced_late && !last.is_same_boot => {
+                let reason = "the machine stopped while the journal was not fully synced: the last events may be gone";
+                Some(Discontinuity { is_loss: false, reason: reason.into() })
+            }
+            found => found,
         };
         let known = Lineage::read(connection).unwrap_or_default();
-        let (lineage, is_new_epoch) = match (known, &doubt) {
+        let (lineage, is_new_epoch) = match (known, &found) {
             (Some(known), None) => (known, false),
             (Some(known), Some(_)) => (known.with_new_epoch(head + 1), true),
             (None, _) => (Lineage::new(head + 1), true),
         };
         let epoch = lineage.current();
-        match doubt {
+        match found {
             _ if is_new => {}
-            Some(Doubt { is_loss: true, reason }) => {
+            Some(Discontinuity { is_loss: true, reason }) => {
                 tracing::error!(%epoch, head, "{reason}; a new epoch begins after seq {head}");
             }
-            Some(Doubt { reason, .. }) => {
+            Some(Discontinuity { reason, .. }) => {
                 tracing::warn!(%epoch, head, "{reason}; a new epoch begins after seq {head}");
             }
             None if is_new_epoch => tracing::warn!(%epoch, head, "the journal names no epoch; a new one begins"),
@@ -62,13 +68,27 @@ impl Mark {
         Ok(Self { lineage, is_new_epoch, open: format!("{sync} {}", last.boot), head })
     }
 
+    /// Writes it to the database and begins the continuity record. The record of the last hub is
+    /// replaced only once it is not needed any more: where the epoch stays, the database changes after
+    /// the new record says that the journal is open; a new epoch is on disk before that.
+    pub(super) fn write(&self, connection: &Connection, continuity: &Continuity) -> rusqlite::Result<()> {
+        let begin = || continuity.begin().map_err(unwritable);
+        if self.is_new_epoch {
+            self.write_database(connection)?;
+            begin()
+        } else {
+            begin()?;
+            self.write_database(connection)
+        }
+    }
+
     /// Writes it, and copies everything that was written ahead into the file. Only then is it known to be on disk, whatever
     /// happened before this start: a process that was killed may have left what was never synced, and a sync that failed
     /// what the system holds for written and the disk does not have.
     ///
     /// From then on the file itself says that a log goes with it and is not empty: that the journal
     /// is open is written to the log first, and copied into the file without cutting the log off.
-    pub(super) fn write(&self, connection: &Connection) -> rusqlite::Result<()> {
+    fn write_database(&self, connection: &Connection) -> rusqlite::Result<()> {
         let transaction = connection.unchecked_transaction()?;
         self.lineage.write(&transaction)?;
         forget_open(&transaction)?;
@@ -108,9 +128,27 @@ impl LastRun {
     }
 }
 
-/// Whether the log written ahead, which ends like this, has lost transactions.
-pub(super) fn has_lost(connection: &Connection, tail: Tail) -> rusqlite::Result<bool> {
-    Ok(LastRun::find(connection)?.lost(tail))
+/// Why it is not proved that the log ends where the last hub left it; `None` if it is. `tail` and
+/// `record` are what was found before SQLite looked at the files, `head` is the last seq in them.
+pub(super) fn discontinuity(
+    connection: &Connection,
+    tail: Tail,
+    record: &Record,
+    head: u64,
+) -> rusqlite::Result<Option<Discontinuity>> {
+    if LastRun::find(connection)?.lost(tail) {
+        let reason = format!("{FILE}-wal is damaged: transactions at its end, which were acknowledged, are gone");
+        return Ok(Some(Discontinuity { is_loss: true, reason }));
+    }
+    Ok(record.discontinuity(tail, expects_log(connection)?, head))
+}
+
+fn unwritable(error: io::Error) -> Error {
+    let code = match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ffi::SQLITE_FULL,
+        _ => ffi::SQLITE_IOERR_WRITE,
+    };
+    Error::SqliteFailure(ffi::Error::new(code), Some(format!("the continuity record: {error}")))
 }
 
 /// Copies all of the log written ahead into the file.
@@ -136,7 +174,7 @@ fn forget_open(connection: &Connection) -> rusqlite::Result<()> {
 
 /// Whether the database, without its log, says that a log goes with it that is not empty.
 /// `connection` is one that found none.
-pub(super) fn expects_log(connection: &Connection) -> rusqlite::Result<bool> {
+fn expects_log(connection: &Connection) -> rusqlite::Result<bool> {
     get(connection, LOG).map(|log| log.is_some())
 }
 

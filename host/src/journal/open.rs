@@ -17,7 +17,7 @@ use super::{
     write::classify,
 };
 use crate::metrics::Metrics;
-use rusqlite::{Connection, ffi};
+use rusqlite::Connection;
 use std::{
     fs::DirBuilder,
     io,
@@ -27,7 +27,6 @@ use std::{
     time::Duration,
 };
 use tokio::sync::watch;
-use uuid::Uuid;
 
 /// Why a journal cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -94,9 +93,7 @@ pub struct Opened {
     pub journal: Journal,
     /// For the sequencer.
     pub writer: Writer,
-    /// Names the numbering.
-    pub epoch: Uuid,
-    /// The epochs before it, and it.
+    /// The epochs of the log; the last one is the current one.
     pub lineage: Lineage,
     /// The last seq given.
     pub head: u64,
@@ -172,9 +169,7 @@ pub fn open(
     if tail == Tail::Lost && (place.is_damaged || !is_sound(&connection)) {
         return Err(OpenError::Damaged(path));
     }
-    let expects_log = mark::expects_log(&connection).map_err(sqlite)?;
-    let doubt = record.doubt(tail, expects_log, head);
-    let mark = Mark::find(&connection, config.sync, tail, doubt, (head, is_new)).map_err(sqlite)?;
+    let mark = Mark::find(&connection, config.sync, (tail, &record), (head, is_new)).map_err(sqlite)?;
     let lineage = mark.lineage.clone();
     let recent = recent(&connection, head, dedup).map_err(sqlite)?;
     let memory = Memory { kv: kv(&connection).map_err(sqlite)?, plugins: standings(&connection).map_err(sqlite)? };
@@ -185,8 +180,7 @@ pub fn open(
         WriteError::ReadOnly(reason.into())
     });
     let continuity = Continuity::new(dir, config.sync, head);
-    let start = Start { mark };
-    let unwritten = match start.write(&connection, &continuity) {
+    let unwritten = match mark.write(&connection, &continuity) {
         Ok(()) => None,
         // It would be forgotten that the epoch has to be another.
         Err(error) if tail == Tail::Lost => return Err(sqlite(error)),
@@ -194,7 +188,7 @@ pub fn open(
         Err(error) => {
             tracing::error!(%error, "the journal cannot be written");
             trouble.get_or_insert_with(|| classify(&error));
-            Some(start)
+            Some(mark)
         }
     };
     let shared = Arc::new(Shared {
@@ -209,37 +203,7 @@ pub fn open(
     let checkpointer = Checkpointer::start(&path, Arc::downgrade(&shared), config).map_err(io)?;
     let journal = Journal { shared };
     let writer = Writer::new(connection, journal.clone(), checkpointer, lock, head, unwritten);
-    Ok((Opened { journal, writer, epoch: lineage.current(), lineage, head, recent }, memory))
-}
-
-/// What is on disk before anything is acknowledged.
-#[derive(Debug)]
-pub(super) struct Start {
-    mark: Mark,
-}
-
-impl Start {
-    /// Writes it. The record of before goes only once it is not needed any more: where the epoch
-    /// stays, the database changes after the record says that it is open; where it is a new one,
-    /// that is on disk before.
-    pub(super) fn write(&self, connection: &Connection, continuity: &Continuity) -> rusqlite::Result<()> {
-        let begin = || continuity.begin().map_err(unwritable);
-        if self.mark.is_new_epoch {
-            self.mark.write(connection)?;
-            begin()
-        } else {
-            begin()?;
-            self.mark.write(connection)
-        }
-    }
-}
-
-fn unwritable(error: io::Error) -> rusqlite::Error {
-    let code = match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ffi::SQLITE_FULL,
-        _ => ffi::SQLITE_IOERR_WRITE,
-    };
-    rusqlite::Error::SqliteFailure(ffi::Error::new(code), Some(format!("the continuity record: {error}")))
+    Ok((Opened { journal, writer, lineage, head, recent }, memory))
 }
 
 fn has_content(path: &Path) -> bool {

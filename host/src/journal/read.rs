@@ -74,8 +74,8 @@ pub struct Retries {
 }
 
 impl Readers {
-    /// Opens all of its connections at once: they are of the files that are there now, whatever is
-    /// at their paths later.
+    /// Opens all of its connections at once: they are of the files
+    /// that are there now, whatever is at their paths later.
     pub(super) fn new(file: PathBuf) -> rusqlite::Result<Self> {
         let open = || {
             let connection = schema::reader(&file)?;

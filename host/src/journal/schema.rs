@@ -123,9 +123,9 @@ pub(super) fn reader(file: &Path) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
-/// A connection to a journal that no hub has open. It writes nothing at all, neither beside the
-/// file nor to the index of the log, and takes no lock; so what it reads is of one moment only for
-/// as long as no hub starts.
+/// A connection to a journal that no hub has open. It writes nothing at all,
+/// neither beside the file nor to the index of the log, and takes no lock;
+/// so what it reads is of one moment only for as long as no hub starts.
 pub(super) fn offline_reader(file: &Path, has_log: bool) -> rusqlite::Result<Connection> {
     // Without a log the file is whole by itself. With one, an index of it is made in memory, as
     // SQLite does for a connection that has the database to itself
@@ -277,11 +277,11 @@ mod tests {
         assert_eq!((version, before.len(), before[0].metadata.hops), (1, 2, 3));
         assert!(before.iter().all(|event| event.metadata.chain.is_empty()));
         let mut opened = open_again(dir.path());
-        // Nothing proves that it is where it ended, so a new epoch begins, and whoever has read up
-        // to there goes on.
+        // Nothing proves that it is where it ended, so a new
+        // epoch begins, and whoever has read up to there goes on.
         let earlier = uuid::Uuid::parse_str("01a204db-e690-7510-9aaa-151f291d7898").unwrap();
         assert_eq!((opened.head, opened.lineage.differs_from(earlier)), (8, Some(9)));
-        assert_ne!(opened.epoch, earlier);
+        assert_ne!(opened.lineage.current(), earlier);
         let mut event = Event { seq: 9, ..NewEvent::new("later").admit().unwrap() };
         (event.metadata.hops, event.metadata.chain) = (2, vec![7, 8]);
         opened.writer.commit(&[Arc::new(event)], &[]).unwrap();

@@ -19,9 +19,9 @@
 //! The first witness is gone once SQLite has opened the log, since it makes the index anew. So a log that has lost something is
 //! copied before that, and while it is the same as its copy it is still that log.
 //!
-//! What no witness is left of here: the very last transaction, if its last frame is damaged and the
-//! index is gone; and a log that is missing or was cut off at a transaction's end. The `continuity`
-//! module finds those.
+//! What no witness is left of here: the very last transaction, if its last
+//! frame is damaged and the index is gone; and a log that is missing or was
+//! cut off at a transaction's end. The `continuity` module finds those.
 
 use std::{
     fs::{self, File},
@@ -43,7 +43,7 @@ const INDEX_VERSION: u32 = 3_007_000;
 pub(super) enum Tail {
     /// There is no log, or it is too short for a single frame.
     Empty,
-    /// It ends as logs do.
+    /// The log ends with a whole transaction.
     Whole,
     /// After its end is one transaction that is not whole: torn by a power cut, unless there was none.
     Torn,

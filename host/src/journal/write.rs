@@ -7,8 +7,7 @@ use super::{
     clock::{JournalClock, Reading},
     letter_bytes::{LetterBytes, Removed},
     lock::Lock,
-    mark,
-    open::Start,
+    mark::{self, Mark},
     retention::{self, Measured},
     row, schema,
 };
@@ -25,9 +24,9 @@ const ROUND_BYTES: usize = 24 << 10;
 /// When a round is written, in milliseconds since 1970, UTC.
 #[derive(Debug, Clone, Copy)]
 struct RoundTime {
-    /// By the wall clock.
+    /// The time by the wall clock.
     wall_ms: i64,
-    /// By the journal's own clock: see [`JournalClock`].
+    /// The time by the journal's own clock, see [`JournalClock`].
     journal_ms: i64,
 }
 
@@ -47,7 +46,7 @@ pub struct Writer {
     /// The last seq that was written.
     head: u64,
     /// To be on disk before anything else is.
-    unwritten: Option<Start>,
+    unwritten: Option<Mark>,
     closing: Closing,
     #[cfg(test)]
     recorder: Option<Arc<std::sync::Mutex<Vec<tests::Recorded>>>>,
@@ -62,7 +61,7 @@ impl Writer {
         checkpointer: Checkpointer,
         lock: Lock,
         head: u64,
-        unwritten: Option<Start>,
+        unwritten: Option<Mark>,
     ) -> Self {
         // A newest event that cannot be read is as good as none: the wall clock is believed then.
         let sql = "SELECT received_ms FROM events ORDER BY seq DESC LIMIT 1";
@@ -104,8 +103,8 @@ impl Writer {
         Ok(())
     }
 
-    /// The same round on the same state gives the same state, whenever and wherever it is applied:
-    /// all that it depends on is here.
+    /// The same round on the same state gives the same state, whenever
+    /// and wherever it is applied: all that it depends on is here.
     fn apply(&mut self, events: &[Arc<Event>], changes: &[Change], time: RoundTime) -> Result<(), WriteError> {
         let RoundTime { wall_ms, journal_ms: now_ms } = time;
         let head = events.last().map_or(self.head, |event| event.seq);
@@ -212,7 +211,7 @@ impl Writer {
         }
         let begun = Instant::now();
         let ready = match &self.unwritten {
-            Some(start) => start.write(&self.connection, &shared.continuity),
+            Some(mark) => mark.write(&self.connection, &shared.continuity),
             None => Ok(()),
         };
         let result = ready.and_then(|()| {
@@ -258,8 +257,8 @@ impl super::Shared {
         self.set_trouble(classify(error))
     }
 
-    /// Every `flush_s`, on a thread of its own: whether the files are still at their paths, and a
-    /// new record of continuity.
+    /// Every `flush_s`, on a thread of its own: whether the files
+    /// are still at their paths, and a new record of continuity.
     pub(super) fn look_after_files(&self) {
         if matches!(&*self.trouble.borrow(), Some(WriteError::ReadOnly(_))) {
             return;
@@ -267,8 +266,8 @@ impl super::Shared {
         if let Err(reason) = self.files.check() {
             self.set_trouble(WriteError::ReadOnly(reason.into()));
         } else if let Err(error) = self.continuity.renew() {
-            // The record of before is still true. Where there is no room for it, there is none for
-            // events either.
+            // The record of before is still true. Where there is
+            // no room for it, there is none for events either.
             tracing::debug!(%error, "cannot renew the continuity record");
         }
     }
@@ -328,8 +327,8 @@ impl Drop for Writer {
     }
 }
 
-/// Records that the journal is closed, once the writer's connection is: SQLite may write to the
-/// file until then.
+/// Records that the journal is closed, once the writer's
+/// connection is: SQLite may write to the file until then.
 #[derive(Debug)]
 struct Closing {
     journal: Journal,
@@ -380,8 +379,8 @@ mod tests {
         open(&config(dir), (Duration::from_secs(60), 1_000), Arc::default()).unwrap().0
     }
 
-    /// All tables, row by row. Not what is said of the file itself: how far it was copied, and its
-    /// epochs.
+    /// All tables, row by row. Not what is said of the
+    /// file itself: how far it was copied, and its epochs.
     fn tables(dir: &Path) -> Vec<String> {
         let connection = Connection::open(dir.join(FILE)).unwrap();
         let sql = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT IN ('epochs', 'sqlite_sequence') ORDER BY name";
@@ -408,14 +407,15 @@ mod tests {
     /// What handlers of one name, and operators, have the journal do.
     async fn work(log: &Log, plugin: &Arc<str>) -> Result<(), CommitError> {
         let own = |changes| log.record(Vec::new(), changes);
-        let plugin = || plugin.clone();
+        let (plugin, mut committer) = (|| plugin.clone(), log.committer());
         own(vec![Change::Opened { plugin: plugin(), done: 0 }]).await?;
         for step in 1..=200_u64 {
             let key = format!("k{}", step % 7);
             let value = (step % 11 > 0).then(|| Arc::from(step.to_le_bytes()));
             let changes =
                 vec![Change::Kv { plugin: plugin(), key, value }, Change::Done { plugin: plugin(), seq: step }];
-            log.commit(vec![event("emitted", step)], changes).await?;
+            assert!(committer.commit(vec![event("emitted", step)], changes));
+            committer.result().await?;
             match step % 10 {
                 0 => own(vec![Change::Cursor { plugin: plugin(), done: step - 5 }]).await?,
                 3 => {

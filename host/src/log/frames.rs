@@ -11,7 +11,7 @@ use serde::Serialize;
 pub struct Frames {
     /// All of them.
     pub bytes: Bytes,
-    /// One for each record.
+    /// Where each record ends, in the order of the records.
     pub ends: Box<[RecordEnd]>,
 }
 
@@ -19,11 +19,11 @@ pub struct Frames {
 /// overlap, but for an event that follows its own failure.
 #[derive(Debug, Clone, Copy)]
 pub struct RecordEnd {
-    /// Its first seq: an event's own, or the `from` of a failure.
+    /// The first seq that the record is about: an event's own, or the `from` of a failure.
     pub first: u64,
-    /// Its last seq.
+    /// The last seq that the record is about.
     pub last: u64,
-    /// The offset just past it.
+    /// The offset of the byte after the record.
     pub end: usize,
     /// How many events there are among the records up to and including this one.
     events: usize,

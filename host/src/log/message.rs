@@ -37,60 +37,62 @@ pub enum Seqs {
     Each(Vec<(u64, bool)>),
 }
 
-/// What becomes true at once: events, and what the journal is to know besides. Plain data, which
-/// the sequencer applies.
+/// Events and changes that the sequencer writes in one transaction, or not at all.
 pub(super) struct Commit {
     pub(super) events: Vec<Arc<Event>>,
     pub(super) changes: Vec<Change>,
     pub(super) purpose: Purpose,
-    /// What it rests on; none: nothing.
-    pub(super) chain: Option<Chain>,
+    /// The commits that this one depends on; `None`: it depends on none.
+    pub(super) stream: Option<CommitStream>,
     pub(super) ack: Ack,
 }
 
+/// Who commits, and so what is counted and checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Purpose {
-    /// The effects of a handler's call.
+    /// A handler commits the effects of a call: its events count against their root's budget.
     Call,
-    /// The hub's own.
+    /// The hub commits for itself.
     Own,
-    /// Nothing but that retention gets its turn.
+    /// The retention task commits nothing, so that retention gets its turn.
     Tidy,
 }
 
-/// A run of commits, each of which rests on those before it, as a handler's do: its next call reads
-/// what the last one wrote before that is on disk. Once one of them is refused, so are all that
-/// follow. Their owner takes back what they did in memory and begins another run.
+/// A stream of commits in which each one depends on those before it. A handler's commits do, since
+/// its next call reads what the last one wrote before that is on disk. Once the sequencer refuses
+/// one of them, it refuses all that follow (cascading abort: Bernstein, Hadzilacos and Goodman,
+/// "Concurrency Control and Recovery in Database Systems", 1987). Their owner rolls back in memory
+/// what they did and begins another stream.
 #[derive(Debug, Clone, Default)]
-pub struct Chain {
-    is_broken: Arc<AtomicBool>,
+pub(super) struct CommitStream {
+    is_aborted: Arc<AtomicBool>,
 }
 
-impl Chain {
-    /// Whether one of its commits was refused.
-    pub fn is_broken(&self) -> bool {
-        self.is_broken.load(Relaxed)
+impl CommitStream {
+    /// Whether the sequencer has refused one of its commits.
+    pub(super) fn is_aborted(&self) -> bool {
+        self.is_aborted.load(Relaxed)
     }
 
-    pub(super) fn break_off(&self) {
-        self.is_broken.store(true, Relaxed);
+    pub(super) fn abort(&self) {
+        self.is_aborted.store(true, Relaxed);
     }
 }
 
-/// Where the word goes that a commit is on disk, or why not.
+/// Whom the sequencer tells that a commit is on disk, or why it is refused.
 pub(super) enum Ack {
-    /// To one that waits for this commit.
+    /// Somebody who waits for this one commit.
     One(oneshot::Sender<Result<(), CommitError>>),
-    /// To the owner of many: in the order in which it handed them in.
-    Each(mpsc::UnboundedSender<Result<(), CommitError>>),
+    /// The owner of a stream, who hears of its commits in the order in which it submitted them.
+    Stream(mpsc::UnboundedSender<Result<(), CommitError>>),
 }
 
 impl Ack {
-    /// Who has gone away does not matter.
+    /// Tells the result. An owner that no longer listens needs no answer.
     pub(super) fn send(self, result: Result<(), CommitError>) {
         match self {
             Self::One(to) => drop(to.send(result)),
-            Self::Each(to) => drop(to.send(result)),
+            Self::Stream(to) => drop(to.send(result)),
         }
     }
 }

@@ -2,17 +2,26 @@
 //! and the lineage of epochs tells whether what it has read is what this log holds.
 
 use super::Log;
+use serde::Serialize;
 use uuid::Uuid;
 
 /// Why a reader cannot go on where it wants to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ResumeError {
+    /// The reader's position is no text that the hub gave it.
+    #[error("the last event id is <epoch>:<seq> or a seq, found {id:?}")]
+    Unreadable {
+        /// What the reader sent.
+        id: String,
+        /// The epoch in which events are numbered now.
+        current: Uuid,
+    },
     /// The log has had no such epoch, so nothing is known of what the reader has.
     #[error("epoch {epoch} is unknown here: events are numbered in epoch {current}")]
     UnknownEpoch {
         /// The epoch that the reader named.
         epoch: Uuid,
-        /// The current one.
+        /// The epoch in which events are numbered now.
         current: Uuid,
     },
     /// The epoch has ended before that seq, so the reader has events that this log has not.
@@ -20,10 +29,10 @@ pub enum ResumeError {
     Diverged {
         /// The epoch that the reader named.
         epoch: Uuid,
-        /// The first seq at which the log may differ from what the reader has. To go on from there
-        /// misses nothing.
+        /// The first seq at which the log may differ from what
+        /// the reader has. To go on from there misses nothing.
         differs_from: u64,
-        /// The current epoch.
+        /// The epoch in which events are numbered now.
         current: Uuid,
     },
     /// The log has not got to that seq.
@@ -33,15 +42,16 @@ pub enum ResumeError {
         from: u64,
         /// The next seq that the log will give.
         next: u64,
-        /// The current epoch.
+        /// The epoch in which events are numbered now.
         current: Uuid,
     },
 }
 
 impl ResumeError {
-    /// Stable, for programs.
+    /// The error's stable code, for programs.
     pub fn code(&self) -> &'static str {
         match self {
+            Self::Unreadable { .. } => "query.last-event-id",
             Self::UnknownEpoch { .. } | Self::Diverged { .. } => "epoch.mismatch",
             Self::Ahead { .. } => "from.ahead",
         }
@@ -51,18 +61,46 @@ impl ResumeError {
     pub fn differs_from(&self) -> Option<u64> {
         match self {
             Self::Diverged { differs_from, .. } => Some(*differs_from),
-            Self::UnknownEpoch { .. } | Self::Ahead { .. } => None,
+            Self::Unreadable { .. } | Self::UnknownEpoch { .. } | Self::Ahead { .. } => None,
         }
     }
 
     /// The epoch in which events are numbered now.
     pub fn current(&self) -> Uuid {
         match self {
-            Self::UnknownEpoch { current, .. } | Self::Diverged { current, .. } | Self::Ahead { current, .. } => {
-                *current
-            }
+            Self::Unreadable { current, .. }
+            | Self::UnknownEpoch { current, .. }
+            | Self::Diverged { current, .. }
+            | Self::Ahead { current, .. } => *current,
         }
     }
+
+    /// What a stream tells its reader, which goes on with the seq `from`.
+    pub fn notice(&self, from: u64) -> EpochNotice {
+        EpochNotice {
+            code: self.code(),
+            epoch: self.current(),
+            from,
+            differs_from: self.differs_from(),
+            detail: self.to_string(),
+        }
+    }
+}
+
+/// Says in a stream that it cannot go on where its reader asked, and where it goes on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct EpochNotice {
+    /// The stable code of the [`ResumeError`].
+    pub code: &'static str,
+    /// The epoch in which events are numbered now.
+    pub epoch: Uuid,
+    /// The first seq that the stream looks at.
+    pub from: u64,
+    /// The first seq at which the log may differ from what the reader has, where that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub differs_from: Option<u64>,
+    /// The error as a text for people.
+    pub detail: String,
 }
 
 impl Log {

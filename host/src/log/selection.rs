@@ -1,5 +1,5 @@
-//! What a question finds among events: those that match, and those for which its filter gave no
-//! verdict.
+//! What a question finds among events: those that match,
+//! and those for which its filter gave no verdict.
 
 use crate::event::Event;
 use serde::Serialize;
@@ -12,11 +12,11 @@ use std::sync::Arc;
 /// that is passed on has a failure of its own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct FilterFailure {
-    /// The filter plugin.
+    /// The name of the filter plugin.
     pub plugin: Arc<str>,
-    /// Stable, for programs.
+    /// The stable code of the failure, for programs.
     pub code: &'static str,
-    /// The first event's seq.
+    /// The seq of the first event without a verdict.
     pub from: u64,
     /// The last one's seq. Not all events between the two need be concerned.
     pub to: u64,
@@ -33,17 +33,17 @@ pub struct FilterFailure {
 pub struct Selection {
     /// The events to deliver, in order of seq.
     pub events: Vec<Arc<Event>>,
-    /// Where the filter failed, in order of seq. Each stands before the first event after its
-    /// `from`.
+    /// Where the filter failed, in order of seq. Each
+    /// stands before the first event after its `from`.
     pub failures: Vec<FilterFailure>,
 }
 
-/// A part of a selection.
+/// One entry of a selection, as clients are told of it.
 #[derive(Debug, Clone, Copy)]
 pub enum Record<'a> {
-    /// An event to deliver.
+    /// An event that matches.
     Event(&'a Arc<Event>),
-    /// A failure of the filter.
+    /// Events for which the filter gave no verdict.
     Failure(&'a FilterFailure),
 }
 
@@ -65,8 +65,8 @@ impl Selection {
         self.failures.last().map_or(event, |failure| event.max(failure.to))
     }
 
-    /// Adds a failure, which comes after everything that is there. If its events are passed on,
-    /// they are to be added after it.
+    /// Adds a failure, which comes after everything that is there.
+    /// If its events are passed on, they are to be added after it.
     pub fn fail(&mut self, failure: FilterFailure) {
         let delivered = self.events.last().map_or(0, |event| event.seq);
         if let Some(last) = self.failures.last_mut()
@@ -99,7 +99,7 @@ impl Selection {
         self.failures.truncate(self.failures.partition_point(|failure| failure.from < seq));
     }
 
-    /// Both kinds, in order of seq.
+    /// The events and failures as records, in order of seq.
     pub fn records(&self) -> impl Iterator<Item = Record<'_>> {
         let (mut events, mut failures) = (self.events.iter().peekable(), self.failures.iter().peekable());
         std::iter::from_fn(move || {

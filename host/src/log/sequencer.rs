@@ -7,7 +7,7 @@ use super::{
     AppendError, CommitError, Phase, Shared,
     dedup::Dedup,
     descendants::{Descendants, TooMany, brought_about},
-    message::{Ack, Append, Chain, Commit, Purpose, Seqs},
+    message::{Ack, Append, Commit, CommitStream, Purpose, Seqs},
     tail::Batch,
 };
 use crate::{
@@ -147,8 +147,8 @@ struct Round {
     emitted: u64,
     own: u64,
     own_appended: u64,
-    /// In the order in which they came: each with its chain, and why it is refused if it is.
-    commits: Vec<(Ack, Option<Chain>, Result<(), CommitError>)>,
+    /// The commits in the order of submission, each with its result if the round is written.
+    commits: Vec<(Ack, Option<CommitStream>, Result<(), CommitError>)>,
     loops: u64,
     appended: Vec<(AppendAck, Seqs)>,
     /// Events and bytes that leave the ingress queue.
@@ -184,8 +184,8 @@ impl Round {
     }
 
     fn commit(&mut self, descendants: &mut Descendants, commit: Commit) {
-        let Commit { events, changes, purpose, chain, ack } = commit;
-        let checked = check(descendants, &events, purpose, chain.as_ref());
+        let Commit { events, changes, purpose, stream, ack } = commit;
+        let checked = check(descendants, &events, purpose, stream.as_ref());
         let result = checked.map(|brought| {
             if let Some((root, more)) = brought {
                 descendants.add(root, more);
@@ -200,12 +200,12 @@ impl Round {
             events.into_iter().for_each(|event| self.number(event));
         });
         if result.is_err()
-            && let Some(chain) = &chain
+            && let Some(stream) = &stream
         {
-            chain.break_off();
+            stream.abort();
         }
         self.loops += u64::from(matches!(result, Err(CommitError::Loop { .. })));
-        self.commits.push((ack, chain, result));
+        self.commits.push((ack, stream, result));
     }
 
     fn append(&mut self, dedup: &mut Dedup, append: Append) {
@@ -280,8 +280,8 @@ impl Round {
 
     /// Nothing of it is true.
     fn fail(self, shared: &Shared, error: &WriteError) {
-        // First of all: what is handed in from now on rests on what is not true.
-        self.commits.iter().filter_map(|(_, chain, _)| chain.as_ref()).for_each(Chain::break_off);
+        // Before anybody is told: a commit that is submitted from now on depends on a refused one.
+        self.commits.iter().filter_map(|(_, stream, _)| stream.as_ref()).for_each(CommitStream::abort);
         let (events, bytes) = self.taken;
         shared.metrics.doors.failed(self.accepted, Reason::Journal);
         shared.metrics.doors.failed(self.duplicates, Reason::Journal);
@@ -292,7 +292,7 @@ impl Round {
         }
         for (ack, _, result) in self.commits {
             ack.send(Err(match result {
-                Err(CommitError::Broken) => CommitError::Broken,
+                Err(CommitError::Aborted) => CommitError::Aborted,
                 // Also what was too much: together with what is taken back now, so it may not be.
                 _ => CommitError::Journal(error.clone()),
             }));
@@ -300,15 +300,16 @@ impl Round {
     }
 }
 
-/// Whether a commit may become true, and what it brings about. Nothing of one that may not is.
+/// Checks a commit before anything of it is applied. Returns the root
+/// of its events and their number, where they count against a budget.
 fn check(
     descendants: &Descendants,
     events: &[Arc<Event>],
     purpose: Purpose,
-    chain: Option<&Chain>,
+    stream: Option<&CommitStream>,
 ) -> Result<Option<(u64, u64)>, CommitError> {
-    if chain.is_some_and(Chain::is_broken) {
-        return Err(CommitError::Broken);
+    if stream.is_some_and(CommitStream::is_aborted) {
+        return Err(CommitError::Aborted);
     }
     let brought = if purpose == Purpose::Call { brought_about(events) } else { None };
     if let Some((root, more)) = brought {

@@ -11,7 +11,7 @@ pub use entry::Entry;
 
 use super::{Cursor, Gap, Head, Log, Step, selection::Selection};
 use crate::{
-    event::{Event, EventFilter, turn::Turn},
+    event::{Event, EventFilter, turn},
     metrics::Metrics,
 };
 use budget::ViewBudget;
@@ -37,7 +37,7 @@ pub struct Predicate {
     pub select: Arc<Select>,
 }
 
-/// See [`Predicate::select`].
+/// A function that asks a filter plugin about events: see [`Predicate::select`].
 pub type Select = dyn Fn(Vec<Arc<Event>>) -> BoxFuture<'static, Selection> + Send + Sync;
 
 /// What a client wants to see.
@@ -52,13 +52,7 @@ pub struct Question {
 impl Question {
     /// The events among `events` that match, and where the filter gave no verdict.
     pub async fn select(&self, events: &[Arc<Event>]) -> Selection {
-        let (mut matching, mut turn) = (Vec::new(), Turn::default());
-        for event in events {
-            turn.begin(self.filter.work(event)).await;
-            if self.filter.matches(event) {
-                matching.push(event.clone());
-            }
-        }
+        let matching = turn::select(events, |event| self.filter.work(event), |event| self.filter.matches(event)).await;
         match &self.predicate {
             Some(predicate) if !matching.is_empty() => (predicate.select)(matching).await,
             _ => matching.into(),
@@ -250,8 +244,8 @@ impl Ring {
 /// What a client gets next.
 #[derive(Debug, Clone)]
 pub enum Delivery {
-    /// Events that match, and failures of the filter; what is about seqs before `from` was
-    /// delivered already.
+    /// Events that match, and failures of the filter; what
+    /// is about seqs before `from` was delivered already.
     Events {
         /// They and their bytes.
         entry: Arc<Entry>,

@@ -23,8 +23,8 @@ const SETTLES: Duration = Duration::from_millis(50);
 
 /// Most files that are no plugins of which the reason is told; of the others only their number.
 const MAX_REFUSED: usize = 1_000;
-/// Stands for the files beyond [`MAX_REFUSED`]. It is not the name of one, as it does not end in
-/// `.wasm`.
+/// Stands for the files beyond [`MAX_REFUSED`]. It is
+/// not the name of one, as it does not end in `.wasm`.
 const OTHERS: &str = "…";
 
 /// Of a plugin's file.

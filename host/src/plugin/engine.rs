@@ -32,8 +32,8 @@ const REFUSED: usize = 1_024;
 pub struct EngineConfig {
     /// Where files are compiled.
     pub compiler: Compiler,
-    /// The directory, of this process alone, for the markers of files that it works on; `None`: no
-    /// markers.
+    /// The directory, of this process alone, for the markers
+    /// of files that it works on; `None`: no markers.
     pub markers: Option<PathBuf>,
     /// The directory where what was compiled is kept from run to run; none: nowhere.
     pub cache: Option<PathBuf>,
@@ -188,8 +188,8 @@ impl Engine {
         self.memory.write_metrics(out);
     }
 
-    /// The component, ready to be linked: compiled before, or now. What is done in this process is
-    /// a step of `load`.
+    /// The component, ready to be linked: compiled before, or
+    /// now. What is done in this process is a step of `load`.
     pub(super) async fn compile(
         self: &Arc<Self>,
         bytes: &Arc<[u8]>,

@@ -46,7 +46,7 @@ pub(super) struct MarkedLoad(Option<Suspect>);
 struct Suspect {
     markers: Arc<LoadMarkers>,
     path: PathBuf,
-    /// What the marker says.
+    /// The text of the marker's file.
     text: Arc<str>,
 }
 
@@ -74,8 +74,8 @@ impl LoadMarkers {
         Arc::new(Self { dir: dir.to_owned(), left: Mutex::new(left), step: Semaphore::new(1) })
     }
 
-    /// `None` for a file that was loaded before. `asked`: an operator asked for it, so what
-    /// happened before does not count.
+    /// `None` for a file that was loaded before. `asked`: an operator
+    /// asked for it, so what happened before does not count.
     fn begin(self: Arc<Self>, plugin: &str, key: Hash, asked: bool) -> Result<Option<Suspect>, LoadError> {
         let name = format!("{}.{LOADING}", key.to_hex());
         let path = self.dir.join(&name);
@@ -135,8 +135,8 @@ impl MarkedLoad {
 }
 
 impl Suspect {
-    /// The file is not synced: what a load may end is this process, and the system keeps what that
-    /// has written.
+    /// The file is not synced: what a load may end is this
+    /// process, and the system keeps what that has written.
     async fn mark(&self) -> Option<Marker> {
         let (path, text) = (self.path.clone(), self.text.clone());
         // Made in there, so that one that nobody waits for any more is removed again.
@@ -161,8 +161,8 @@ fn note(path: &Path, text: &str) {
     }
 }
 
-/// What is suspected or trusted: these bytes under this sidecar, as this version of the hub loads
-/// them.
+/// What is suspected or trusted: these bytes under this
+/// sidecar, as this version of the hub loads them.
 fn key(file: Hash, sidecar: Option<&str>) -> Hash {
     Hash::of(format!("{}\n{}\n{}", env!("CARGO_PKG_VERSION"), file.to_hex(), sidecar.unwrap_or_default()).as_bytes())
 }
@@ -197,8 +197,8 @@ mod tests {
         let (file, other) = (Hash::of(b"a file"), Hash::of(b"another"));
         for _ in 0..MAX_ATTEMPTS {
             let load = begin(dir, key(file, None), false).unwrap();
-            // Steps that end well are not held against those that come after them, nor do they take
-            // anything back.
+            // Steps that end well are not held against those that
+            // come after them, nor do they take anything back.
             load.step(async {}).await;
             end_within(load).await;
         }

@@ -50,9 +50,9 @@ pub struct PluginsConfig {
     /// Where files are compiled.
     #[serde(skip)]
     pub compiler: Compiler,
-    /// The directory where the hub notes which file it works on, so that a file whose first load
-    /// ended the hub twice is skipped at the next start. The hub sets it where there is a journal.
-    /// `None`: not noted.
+    /// The directory where the hub notes which file it works on, so that a
+    /// file whose first load ended the hub twice is skipped at the next
+    /// start. The hub sets it where there is a journal. `None`: not noted.
     #[serde(skip)]
     pub markers: Option<PathBuf>,
     /// Most bytes that the memory of any plugin may have; a sidecar cannot ask for more.

@@ -45,18 +45,18 @@ pub(super) struct Named {
 /// The parameters as the version of a generation took them, or why it did not.
 type Checked = (u64, Result<Params, Arc<str>>);
 
-/// What is known of one event.
+/// The filter's verdict on one event, or why it gave none.
 enum Verdict {
     Answer(bool),
     None(FailureReason),
 }
 
-/// Why there is no answer.
+/// Why the filter gave no verdict.
 #[derive(Clone)]
 struct FailureReason {
     code: &'static str,
     detail: Arc<str>,
-    /// What no answer means.
+    /// Whether an event without a verdict passes.
     on_error: OnError,
 }
 
@@ -148,8 +148,8 @@ impl Named {
         }
     }
 
-    /// Verdicts on at least one of `events`, from that at `first` on, by the version that is active
-    /// now.
+    /// Verdicts on at least one of `events`, from that
+    /// at `first` on, by the version that is active now.
     async fn ask_some(self: &Arc<Self>, events: &Arc<[Arc<Event>]>, first: usize) -> Vec<Verdict> {
         let no_answers = |code, detail: Arc<str>, on_error| {
             let reason = FailureReason::new(code, detail, on_error);
@@ -160,8 +160,8 @@ impl Named {
         };
         let is_filter = |version: &Arc<Version>| version.kind() == Kind::Filter;
         let Some(version) = plugin.active().filter(is_filter) else {
-            // The operator's word on what its absence means holds while it is disabled or in
-            // quarantine too.
+            // The operator's word on what its absence means
+            // holds while it is disabled or in quarantine too.
             let on_error = plugin.current().filter(is_filter).map_or(OnError::Closed, |version| version.on_error());
             let detail = match plugin.active() {
                 Some(_) => "the plugin is a handler".into(),
@@ -219,8 +219,8 @@ impl Named {
             if !result.as_ref().is_err_and(|error| version.is_starved(error)) {
                 break;
             }
-            // That says nothing of the event: others had the cores, and get them before the next
-            // try.
+            // That says nothing of the event: others had
+            // the cores, and get them before the next try.
             tokio::task::yield_now().await;
             said = plugin.feed().transcript();
             result = asking.matches_with(event, said.as_mut()).await;
@@ -232,8 +232,8 @@ impl Named {
             plugin.feed().tell(observed);
         }
         let starved = result.as_ref().is_err_and(|error| version.is_starved(error));
-        // A client must not be able to have a filter put in quarantine for everybody by the
-        // parameters that it chooses.
+        // A client must not be able to have a filter put in
+        // quarantine for everybody by the parameters that it chooses.
         let accountable = self.asker == Asker::Operator || self.params.is_none();
         plugin.report(version, event, result.as_ref().err(), accountable && !starved);
         match result {
@@ -242,8 +242,8 @@ impl Named {
         }
     }
 
-    /// Each version has its own schema: parameters that were right for the last one may be wrong
-    /// for this one.
+    /// Each version has its own schema: parameters that were
+    /// right for the last one may be wrong for this one.
     async fn params(&self, version: &Version) -> Result<Params, Arc<str>> {
         let known = self.checked().as_ref().filter(|(generation, _)| *generation == version.generation()).cloned();
         if let Some((_, params)) = known {

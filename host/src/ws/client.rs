@@ -86,7 +86,7 @@ impl Client {
         self.say(&ToClient::Welcome { connection_id: self.id, epoch, seq, next: self.position() });
         if let Some(error) = self.refused.take() {
             self.context.bus.metrics().problems.inc(error.code());
-            self.say(&ToClient::epoch(&error, self.position()));
+            self.say(&ToClient::Epoch(error.notice(self.position())));
         }
         let end = self.serve().await.unwrap_or(End::Client);
         if !matches!(end, End::Violation) {
@@ -176,8 +176,7 @@ impl Client {
                 Ok(())
             }
             Delivery::Events { entry, from } => {
-                let failures = entry.failures().iter().filter(|failure| failure.to >= from).count();
-                self.context.bus.metrics().websocket_filter_errors.add(failures as u64);
+                self.context.bus.metrics().websocket_filter_errors.add(entry.failures_from(from));
                 let frames = entry.websocket().clone();
                 self.out =
                     Out { bytes: frames.bytes.clone(), at: frames.offset_of(from), frames: Some(frames), stuck: None };

@@ -3,7 +3,7 @@
 use crate::{
     bus::{Ask, Bus, Receipt},
     event::{Event, EventFilter, NewEvent, unique},
-    log::{Gap, ResumeError},
+    log::{EpochNotice, Gap},
     metrics::{Door, Reason},
 };
 use serde::{Deserialize, Serialize};
@@ -139,66 +139,22 @@ pub(super) struct Received<'a> {
     pub(super) message: &'a RawValue,
 }
 
-/// What the hub says besides events and `filter_error`, which is encoded with the events of its
-/// view: see [`crate::log::frames`].
+/// What the hub says besides events and `filter_error`, which is
+/// encoded with the events of its view: see [`crate::log::frames`].
 #[derive(Serialize)]
 #[serde(tag = "op", rename_all = "lowercase")]
 pub(super) enum ToClient {
-    Welcome {
-        connection_id: Uuid,
-        epoch: Uuid,
-        seq: u64,
-        next: u64,
-    },
-    /// The connection goes on with `from`, since it cannot where the client asked.
-    Epoch {
-        code: &'static str,
-        epoch: Uuid,
-        from: u64,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        differs_from: Option<u64>,
-        detail: String,
-    },
-    Lagged {
-        missed: u64,
-        from: u64,
-        to: u64,
-    },
-    Subscribed {
-        id: Id,
-        next: u64,
-    },
-    Published {
-        id: Id,
-        events: Vec<Receipt>,
-    },
-    Reply {
-        id: Id,
-        request: Receipt,
-        correlation_id: Arc<str>,
-        event: Arc<Event>,
-    },
-    Pong {
-        id: Id,
-    },
-    Error {
-        id: Id,
-        code: &'static str,
-        detail: String,
-    },
+    Welcome { connection_id: Uuid, epoch: Uuid, seq: u64, next: u64 },
+    Epoch(EpochNotice),
+    Lagged { missed: u64, from: u64, to: u64 },
+    Subscribed { id: Id, next: u64 },
+    Published { id: Id, events: Vec<Receipt> },
+    Reply { id: Id, request: Receipt, correlation_id: Arc<str>, event: Arc<Event> },
+    Pong { id: Id },
+    Error { id: Id, code: &'static str, detail: String },
 }
 
 impl ToClient {
-    pub(super) fn epoch(error: &ResumeError, from: u64) -> Self {
-        Self::Epoch {
-            code: error.code(),
-            epoch: error.current(),
-            from,
-            differs_from: error.differs_from(),
-            detail: error.to_string(),
-        }
-    }
-
     pub(super) fn lagged(gap: Gap) -> Self {
         Self::Lagged { missed: gap.missed(), from: gap.from, to: gap.to }
     }
@@ -214,7 +170,7 @@ impl ToClient {
     /// Whether it answers something that the client said.
     pub(super) fn answers(&self) -> Option<&'static str> {
         match self {
-            Self::Welcome { .. } | Self::Epoch { .. } | Self::Lagged { .. } => None,
+            Self::Welcome { .. } | Self::Epoch(_) | Self::Lagged { .. } => None,
             Self::Subscribed { .. } => Some("subscribed"),
             Self::Published { .. } => Some("published"),
             Self::Reply { .. } => Some("reply"),

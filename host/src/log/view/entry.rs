@@ -54,6 +54,11 @@ impl Entry {
         &self.selection.events
     }
 
+    /// How many failures it has that a reader which begins with the seq `from` is told of.
+    pub fn failures_from(&self, from: u64) -> u64 {
+        self.failures().iter().filter(|failure| failure.to >= from).count() as u64
+    }
+
     /// Where the view's filter gave no verdict, in order of seq.
     pub fn failures(&self) -> &[FilterFailure] {
         &self.selection.failures

@@ -63,8 +63,8 @@ pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
 }
 
 impl Guest {
-    /// Writes the line. In place of one that is not valid text it says so: its bytes are not known
-    /// here.
+    /// Writes the line. In place of one that is not valid
+    /// text it says so: its bytes are not known here.
     fn log(&mut self, level: logging::Level, message: Result<String, InvalidText>) -> wasmtime::Result<()> {
         self.spend(decoded(&message))?;
         let message = message.unwrap_or_else(|error| format!("({error})"));

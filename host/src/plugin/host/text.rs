@@ -1,6 +1,6 @@
-//! Texts that a guest hands to a host function. They are decoded in the function, not on the way to
-//! it as the generated bindings would: one that is not valid UTF-8 is an error that the guest can
-//! handle, not a trap.
+//! Texts that a guest hands to a host function. They are decoded in the
+//! function, not on the way to it as the generated bindings would: one that
+//! is not valid UTF-8 is an error that the guest can handle, not a trap.
 //!
 //! Results of a guest's own functions are decoded before their memory is given back
 //! (`post-return`), so there such a text stays the fault `lift`.
@@ -17,7 +17,7 @@ pub(in crate::plugin) fn invalid_text(error: &wasmtime::Error) -> Option<String>
     is_text.then(|| format!("handed over text that is not valid: {}", error.root_cause()))
 }
 
-/// Why a text cannot be used.
+/// Why a text of a guest cannot be decoded.
 #[derive(Debug, thiserror::Error)]
 #[error("{field}: not valid text: {cause}")]
 pub(super) struct InvalidText {
@@ -38,8 +38,8 @@ impl<'a, 'b> Texts<'a, 'b> {
         Self { store, bytes: 0 }
     }
 
-    /// Decodes `text`, which `field` names in the error. The guest's encoding may be UTF-16 too
-    /// (Canonical ABI, `string-encoding`).
+    /// Decodes `text`, which `field` names in the error. The guest's
+    /// encoding may be UTF-16 too (Canonical ABI, `string-encoding`).
     pub(super) fn read(&mut self, field: &'static str, text: &WasmStr) -> Result<String, InvalidText> {
         match text.to_str(self.store) {
             Ok(text) => {

@@ -30,11 +30,11 @@ pub(super) struct Returned {
 }
 
 pub(super) enum Outcome {
-    /// The plugin has handled it.
+    /// The plugin has handled the event.
     Handled { version: Arc<Version>, outbox: Vec<Arc<Event>>, writes: Option<Box<Transaction>> },
-    /// No version wants it any more.
+    /// The active version does not subscribe to the event.
     Unwanted,
-    /// Another try.
+    /// The lane is to try the event again after `pause`.
     Again { pause: Duration, code: &'static str },
     /// The plugin is gone: with a journal, the event is found again, should it come back.
     Postponed,
@@ -54,7 +54,7 @@ pub(super) struct Shown {
 }
 
 impl Shown {
-    /// Tells them.
+    /// Sends the call to those who watch the plugin.
     pub(super) fn tell(self, plugin: &Plugin, job: &Job) {
         let mut observed = Observed::of(self.version, job.event.clone(), self.answer, self.said);
         observed.attempt = job.attempt;

@@ -1,5 +1,5 @@
-//! What a lane does with a call that has returned, with one whose commit is on disk, and with one
-//! whose commit was refused.
+//! How a lane ends an attempt: it submits the commit when the call returns, and it settles the event
+//! when the commit is on disk. If the commit is refused, the lane handles the event again.
 
 use super::{
     Job,
@@ -19,7 +19,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::{task::JoinError, time::Instant};
 
 impl Lane {
-    /// Waits for a call, or for the word on a commit.
+    /// Waits until a call returns or the result of a commit comes, and takes it.
     pub(super) async fn finish_one(&mut self) {
         self.recover();
         if self.is_idle() {
@@ -27,18 +27,18 @@ impl Lane {
         }
         tokio::select! {
             Some(returned) = self.calls.join_next() => self.returned(returned),
-            result = self.pipeline.next() => self.heard(result),
+            result = self.pipeline.result() => self.acknowledge(result),
         }
     }
 
-    /// Calls have returned: what they did goes on its way to the journal, and their places are free
-    /// again.
+    /// Submits the commits of calls that have returned: this one, and
+    /// whichever have returned besides. Their slots are free from then on.
     pub(super) fn returned(&mut self, returned: Result<Returned, JoinError>) {
         let mut next = Some(returned);
         while let Some(returned) = next {
             // Panics are caught, and nobody aborts a call while the lane runs.
             if let Ok(Returned { job, outcome, shown }) = returned {
-                match self.pipeline.is_broken() {
+                match self.pipeline.is_aborted() {
                     true => self.stale.push(job),
                     false => self.settle(job, outcome, shown),
                 }
@@ -97,8 +97,8 @@ impl Lane {
         self.pipeline.push(finished, outbox, changes, true);
     }
 
-    /// It is done, and there is nothing to commit, unless the journal is to hear that it is not
-    /// tried again.
+    /// Ends an attempt without effects. Only an event whose retry the
+    /// journal has recorded needs a commit: the retry is removed.
     fn without_effects(&mut self, job: Job, shown: Option<Shown>) {
         self.order.done(&job);
         let changes = vec![Change::Done { plugin: self.name.clone(), seq: job.event.seq }];
@@ -106,7 +106,7 @@ impl Lane {
         let finished = Finished { job, then: Then::Done, version: None, shown, kv: None };
         match is_recorded {
             true => self.pipeline.push(finished, Vec::new(), changes, false),
-            false => self.written(finished),
+            false => self.committed(finished),
         }
     }
 
@@ -124,19 +124,19 @@ impl Lane {
         self.pipeline.push(finished, told, changes, false);
     }
 
-    /// The word on the oldest commits that are on their way.
-    pub(super) fn heard(&mut self, result: Result<(), CommitError>) {
+    /// Takes the result of the oldest commit, and of those after it whose results have come.
+    pub(super) fn acknowledge(&mut self, result: Result<(), CommitError>) {
         let mut next = Some(result);
         while let Some(result) = next {
-            if let Some(finished) = self.pipeline.written(result) {
-                self.written(finished);
+            if let Some(finished) = self.pipeline.acknowledge(result) {
+                self.committed(finished);
             }
-            next = self.pipeline.try_next();
+            next = self.pipeline.try_result();
         }
     }
 
-    /// What an attempt came to is true.
-    fn written(&mut self, finished: Finished) {
+    /// Settles the event of an attempt that is committed, or that had nothing to commit.
+    fn committed(&mut self, finished: Finished) {
         let Finished { job, then, shown, .. } = finished;
         let metrics = self.bus.metrics();
         if let Some(shown) = shown {
@@ -168,14 +168,14 @@ impl Lane {
         self.let_go(&job);
     }
 
-    /// Once nothing is at work and nothing on its way, takes back what was refused, and puts its
-    /// events back in line. Only then: a call that has read what was taken back must not be the one
-    /// that goes on.
+    /// After a refused commit: rolls back what depends on it, and puts the events
+    /// back in line. It waits until no call runs and no result is to come, since
+    /// a call that has read what is rolled back must not take effect.
     pub(super) fn recover(&mut self) {
-        if !self.pipeline.is_broken() || !self.calls.is_empty() {
+        if !self.pipeline.is_aborted() || !self.calls.is_empty() {
             return;
         }
-        let refused = self.pipeline.take_back();
+        let refused = self.pipeline.roll_back();
         if refused.is_empty() {
             return;
         }
@@ -190,23 +190,23 @@ impl Lane {
                     self.begin_at = Some(Instant::now() + PATIENCE);
                     back.push(finished.job);
                 }
-                CommitError::Broken | CommitError::Stopped => back.push(finished.job),
+                CommitError::Aborted | CommitError::Stopped => back.push(finished.job),
             }
         }
         let by = self.plugin.current().and_then(|version| version.order_by());
         self.order.put_back(by, back, self.waiting.keys().copied());
         for (finished, error) in loops {
-            self.looped(finished, &error);
+            self.dead_by_loop(finished, &error);
         }
         for finished in stopped {
             let then = Then::Dead { code: "stopped", message: CommitError::Stopped.to_string() };
-            self.written(Finished { then, ..finished });
+            self.committed(Finished { then, ..finished });
         }
     }
 
-    /// More would come of an event than may. It would go round in the same circle, so it is not
-    /// tried again.
-    fn looped(&mut self, finished: Finished, error: &CommitError) {
+    /// Makes the event a dead letter whose call published more than
+    /// its root may bring about. Another attempt would do the same.
+    fn dead_by_loop(&mut self, finished: Finished, error: &CommitError) {
         let Finished { job, version, shown, .. } = finished;
         let message = looped(&error.to_string(), &job.event.metadata.chain, job.event.seq);
         let fault = Fault { code: FaultCode::Loop, message: message.clone(), starved: Duration::ZERO };

@@ -1,4 +1,4 @@
-//! What the journal is to know of an attempt: the event is done, waits for another try, or is dead.
+//! What the journal records of an attempt that failed: a retry, or a dead letter.
 
 use super::Job;
 use crate::{
@@ -9,12 +9,12 @@ use crate::{
 use serde_json::json;
 use std::{sync::Arc, time::Duration};
 
-/// Another try comes after a pause.
+/// The changes for an event that is tried again after `pause`.
 pub(super) fn again(plugin: &Arc<str>, job: &Job, pause: Duration, code: &'static str) -> Vec<Change> {
     vec![Change::Retry { plugin: plugin.clone(), seq: job.event.seq, attempt: job.attempt + 1, pause, code }]
 }
 
-/// The event is given up: the event that says so, and the dead letter.
+/// The event `plugin.dead_letter` and the changes for an event that becomes a dead letter.
 pub(super) fn bury(
     plugin: &Arc<str>,
     job: &Job,

@@ -44,7 +44,7 @@ pub(super) struct Lane {
     pub(super) order: Order,
     pub(super) calls: JoinSet<Returned>,
     pub(super) pipeline: Pipeline,
-    /// Of calls that had read what was taken back meanwhile.
+    /// Events of calls that may have read what is being rolled back. They are handled again.
     pub(super) stale: Vec<Job>,
     pub(super) pace: Pace,
     /// When, and the seq to tell equal times apart; the job is in `waiting`.
@@ -57,14 +57,14 @@ pub(super) struct Lane {
     flush_at: Instant,
     /// Not before then: the journal could not be written or read.
     pub(super) read_at: Option<Instant>,
-    /// No call begins before then: the journal has refused what calls did.
+    /// No call begins before this time, since the journal could not be written.
     pub(super) begin_at: Option<Instant>,
     /// The journal has more to try again than the lane holds.
     pub(super) more_retries: bool,
     /// They and new events take turns: neither is to wait for all of the other.
     pub(super) retries_next: bool,
-    /// The event about which the filter before the handler was starved last, and how often in a
-    /// row.
+    /// The event about which the filter before the
+    /// handler was starved last, and how often in a row.
     pub(super) starved: Option<(u64, u32)>,
     progress: watch::Sender<u64>,
 }
@@ -193,7 +193,7 @@ impl Lane {
                 _ = self.active.changed() => {}
                 changed = self.changes.changed(), if !leaving => if changed.is_err() { return },
                 Some(returned) = self.calls.join_next() => self.returned(returned),
-                result = self.pipeline.next(), if !self.pipeline.is_empty() => self.heard(result),
+                result = self.pipeline.result(), if !self.pipeline.is_empty() => self.acknowledge(result),
                 () = plugin.replayed(), if !leaving => self.more_retries = true,
                 () = sleep_until(alarm.unwrap_or_else(Instant::now)), if alarm.is_some() => self.wake().await,
                 step = self.cursor.next(), if taking => match step {
@@ -221,7 +221,7 @@ impl Lane {
                     return changed.is_ok();
                 }
                 Some(returned) = self.calls.join_next() => self.returned(returned),
-                result = self.pipeline.next(), if !self.pipeline.is_empty() => self.heard(result),
+                result = self.pipeline.result(), if !self.pipeline.is_empty() => self.acknowledge(result),
             }
         }
     }
@@ -292,7 +292,7 @@ impl Lane {
         }
     }
 
-    /// Nothing is at work, and nothing is on its way to the journal.
+    /// Whether no call runs and no commit waits for its result.
     pub(super) fn is_idle(&self) -> bool {
         self.calls.is_empty() && self.pipeline.is_empty()
     }

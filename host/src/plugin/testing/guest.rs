@@ -44,6 +44,18 @@ pub(crate) struct More {
     pub(crate) core: &'static str,
 }
 
+impl More {
+    /// The interface `config`: `$get (key as ptr len; ret)`.
+    pub(crate) const CONFIG: Self = Self {
+        imports: r#"(import "busway:plugin/config@0.1.0" (instance $config
+              (export "get" (func (param "key" string) (result (option string))))))"#,
+        lowered: r#"(core func $get (canon lower (func $config "get")
+              (memory (core memory $libc "memory")) (realloc (core func $libc "realloc"))))"#,
+        exports: r#"(export "get" (func $get))"#,
+        core: r#"(import "host" "get" (func $get (param i32 i32 i32)))"#,
+    };
+}
+
 /// Pointers that a body may return.
 pub(crate) const OK: &str = "(i32.const 64)";
 pub(crate) const TRUE: &str = "(i32.const 80)";

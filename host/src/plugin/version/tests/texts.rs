@@ -8,16 +8,6 @@ use crate::plugin::testing::guest::More;
 const BAD: &str = "(i32.store (i32.const 512) (i32.const 0x62ff61))";
 const BAD_TEXT: &str = "(i32.const 512) (i32.const 3)";
 
-/// The rest of `kv`, and `config`.
-const READS: More = More {
-    imports: r#"(import "busway:plugin/config@0.1.0" (instance $config
-          (export "get" (func (param "key" string) (result (option string))))))"#,
-    lowered: r#"(core func $setting (canon lower (func $config "get")
-          (memory (core memory $libc "memory")) (realloc (core func $libc "realloc"))))"#,
-    exports: r#"(export "setting" (func $setting))"#,
-    core: r#"(import "host" "setting" (func $setting (param i32 i32 i32)))"#,
-};
-
 /// Traps unless the result of a host call begins with `byte`.
 fn expect(byte: u32) -> String {
     format!("(if (i32.ne (i32.load8_u {RET}) (i32.const {byte})) (then unreachable))")
@@ -95,8 +85,10 @@ async fn a_log_line_that_is_not_utf8_is_replaced_by_one_that_says_so() {
 
 #[tokio::test]
 async fn a_setting_whose_key_is_not_utf8_is_not_set() {
-    let guest =
-        Guest { more: READS, ..Guest::handler(format!("{BAD} (call $setting {BAD_TEXT} {RET}) {} {OK}", expect(0))) };
+    let guest = Guest {
+        more: More::CONFIG,
+        ..Guest::handler(format!("{BAD} (call $get {BAD_TEXT} {RET}) {} {OK}", expect(0)))
+    };
     let version = guest.load().await.unwrap();
     version.handle(&event(), 1).await.unwrap();
     assert_eq!(invalid(&version), 1);
